@@ -1,0 +1,80 @@
+"""What shall be done. Each action names its worker and says why, in words that an operator can act on."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from supervisor.model.news import Purpose
+from supervisor.model.phase import Cause
+from supervisor.model.plan import ProbeTarget, Setting, WorkerPlan
+
+Level = Literal["debug", "info", "warning", "error"]
+Field = str | int | float | bool | None
+
+
+class Launch(Struct, frozen=True, tag="launch"):
+    """Start one life of a worker. `gpus` are UUIDs; None leaves CUDA_VISIBLE_DEVICES alone."""
+
+    worker: str
+    run: str
+    plan: WorkerPlan
+    settings: Mapping[str, Setting]
+    gpus: tuple[str, ...] | None
+    reason: str
+
+
+class Signal(Struct, frozen=True, tag="signal"):
+    """Send `signum` to the worker's main process."""
+
+    worker: str
+    run: str
+    signum: int
+    reason: str
+
+
+class Kill(Struct, frozen=True, tag="kill"):
+    """Send SIGKILL to every process of the worker's tree."""
+
+    worker: str
+    run: str
+    reason: str
+
+
+class Forget(Struct, frozen=True, tag="forget"):
+    """The life is over and given back: let go of what was kept for it."""
+
+    worker: str
+    run: str
+    reason: str
+
+
+class Probe(Struct, frozen=True, tag="probe"):
+    """Ask the worker something; the answer is news."""
+
+    worker: str
+    run: str
+    purpose: Purpose
+    target: ProbeTarget
+    timeout_s: float
+    reason: str
+
+
+class Notice(Struct, frozen=True, tag="notice"):
+    """Tell people: one line of log, and where `incident` is named, one entry of its timeline.
+
+    The first notice of an incident opens it; `outcome` ends it and says how.
+    """
+
+    level: Level
+    event: str
+    reason: str
+    worker: str | None = None
+    gpu: str | None = None
+    cause: Cause | None = None
+    incident: str | None = None
+    outcome: str | None = None
+    fields: Mapping[str, Field] = {}
+
+
+Action = Launch | Signal | Kill | Forget | Probe | Notice

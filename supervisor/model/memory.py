@@ -1,0 +1,159 @@
+"""What the daemon remembers between two turns. Times are monotonic and hold within one boot."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from msgspec import Struct
+
+from supervisor.model.action import Action
+from supervisor.model.phase import Cause, Phase, Pressure
+from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.snapshot import Identity
+
+
+class After(StrEnum):
+    """What follows once a stop is complete."""
+
+    RESTART = "restart"
+    REST = "rest"  # stays stopped
+    HOLD = "hold"
+    REMOVE = "remove"  # it is no longer in the configuration
+
+
+class Window(Struct, frozen=True):
+    """The last verdicts of fresh readings against one cap, oldest first."""
+
+    over: tuple[bool, ...] = ()
+    read_s: float = 0.0  # when the newest of them was read
+
+
+class Life(Struct, frozen=True):
+    """One run of a worker, from its launch to the moment all its memory is back."""
+
+    run: str  # unique over all workers and restarts of the daemon
+    plan: WorkerPlan  # as it was launched: a changed configuration is seen by comparing
+    launched_s: float
+    launched_wall_s: float
+    settings: Mapping[str, Setting] = {}
+    gpus: tuple[str, ...] = ()  # UUIDs that it is pinned to
+    identity: Identity | None = None
+    ready_s: float | None = None
+    max_age_s: float | None = None  # with its jitter, drawn once
+    start_by_s: float | None = None
+    memory: Window = Window()
+    vram: Window = Window()
+    was_below_cap: bool = False  # seen below its memory cap after warm-up
+    last_memory_bytes: int | None = None
+    growth_bytes_s: float = 0.0  # between the last two readings
+    sample_s: float | None = None  # when its memory is to be read again, where that is before the next look
+    seen_gpus: tuple[str, ...] = ()  # UUIDs on which it held memory
+    heartbeat_s: float | None = None
+    probe_due_s: float | None = None  # None: none is wanted
+    probe_sent_s: float | None = None  # None: none is under way
+    unhealthy: int = 0  # failed health probes in a row
+    residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
+
+
+class Stop(Struct, frozen=True):
+    """A stop under way. Its steps are decisions of different turns."""
+
+    cause: Cause
+    reason: str
+    then: After
+    began_s: float
+    drain_by_s: float | None = None
+    signalled_s: float | None = None
+    again_s: float | None = None  # when the stop signal is sent a second time
+    kill_s: float | None = None  # when SIGKILL follows, or was first sent
+    killed_s: float | None = None  # when it was last sent
+    exited_s: float | None = None
+    reclaim_by_s: float | None = None
+    overdue: bool = False  # told that it does not give back its memory
+    incident: str = ""
+    counts: bool = False  # against the restart budget
+
+
+class Pending(Struct, frozen=True):
+    """A restart that may wait for a good moment."""
+
+    cause: Cause
+    reason: str
+    drain: bool = True
+
+
+class LastRestart(Struct, frozen=True):
+    """The last restart, for showing."""
+
+    cause: Cause
+    reason: str
+    wall_s: float
+
+
+class WorkerMemory(Struct, frozen=True):
+    """One worker, over all its lives."""
+
+    name: str
+    phase: Phase = Phase.WAITING
+    since_s: float = 0.0
+    wanted: bool = True  # False once an operator has stopped it
+    life: Life | None = None
+    stop: Stop | None = None
+    lives: int = 0
+    restarts: int = 0
+    last: LastRestart | None = None
+    retry_s: float = 0.0  # not started before this
+    failures_s: tuple[float, ...] = ()  # when its counted restarts happened, oldest first
+    backoff: int = 0  # failures in a row
+    above_cap_lives: int = 0  # lives in a row that never were below their cap
+    peak_memory_bytes: int = 0  # of the last life
+    pending: Pending | None = None
+    waits_for: str | None = None
+    held: str | None = None
+    oom_events: int = 0
+    rung: int = 0
+    incident: str | None = None  # open until the successor is ready
+    down_for: Cause | None = None  # what took it down first, until it is ready again or rests
+    due_s: float = 0.0  # nothing is to be judged before this unless something was read or happened
+
+
+class GpuMemory(Struct, frozen=True):
+    """One GPU, as far as it must be remembered."""
+
+    pressure: Pressure = Pressure.NORMAL
+    above_since_s: float | None = None  # above gpu.restart_above
+    victim: str | None = None  # the worker that is restarted to relieve it
+    quarantine: str | None = None  # why nothing is started or restarted on it
+    residual_limit_bytes: int | None = None  # quarantined until what no process holds is down to this
+    hot: bool = False
+
+
+class HostMemory(Struct, frozen=True):
+    """The machine, as far as it must be remembered."""
+
+    pressure: Pressure = Pressure.NORMAL
+    stalled_since_s: float | None = None
+    scanned: int | None = None
+    scanned_s: float | None = None  # when reclaim was last seen at work
+    victim: str | None = None  # the one being ended; the next waits for its memory
+    victim_s: float = 0.0  # when it was chosen; once it is gone, when it was gone
+    helpless: bool = False  # told that there is nothing left to end
+
+
+class Memory(Struct, frozen=True):
+    """All of it."""
+
+    instance: str  # drawn once, so that runs of two daemons never have one name
+    workers: Mapping[str, WorkerMemory] = {}
+    host: HostMemory = HostMemory()
+    gpus: Mapping[str, GpuMemory] = {}
+    stopping: bool = False  # the daemon is ending
+    hurry: bool = False
+
+
+class Decision(Struct, frozen=True):
+    """What one turn came to."""
+
+    actions: tuple[Action, ...]
+    memory: Memory
+    wake_s: float | None = None  # the next deadline, monotonic
+    done: bool = False  # the daemon was told to end, and every worker is gone

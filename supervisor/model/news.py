@@ -1,0 +1,78 @@
+"""What happened since the last turn: outcomes of actions, ends of processes, wishes of operators."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from supervisor.model.snapshot import Identity
+
+Purpose = Literal["ready", "health", "drain"]
+Wish = Literal["start", "stop", "restart", "reset"]
+
+
+class Launched(Struct, frozen=True, tag="launched"):
+    """The worker's program runs."""
+
+    worker: str
+    run: str
+    identity: Identity
+
+
+class LaunchFailed(Struct, frozen=True, tag="launch-failed"):
+    """The worker could not be launched, or what was launched before a crash of the daemon is not there."""
+
+    worker: str
+    run: str
+    why: str
+    hopeless: bool = False  # trying the same again cannot help: no such program, no such user
+
+
+class Exited(Struct, frozen=True, tag="exited"):
+    """The worker's main process is gone. Both are None when it was not our child."""
+
+    worker: str
+    run: str
+    code: int | None = None
+    signal: int | None = None
+
+
+class Probed(Struct, frozen=True, tag="probed"):
+    """A probe ended. `good` False is an observation: refused, wrong answer or past its deadline."""
+
+    worker: str
+    run: str
+    purpose: Purpose
+    good: bool
+    detail: str = ""
+
+
+class Notified(Struct, frozen=True, tag="notified"):
+    """The worker wrote to its NOTIFY_SOCKET (sd_notify)."""
+
+    worker: str
+    run: str
+    ready: bool = False
+    stopping: bool = False
+    watchdog: bool = False  # WATCHDOG=1
+    trigger: bool = False  # WATCHDOG=trigger: it says itself that it is broken
+    extend_s: float | None = None  # EXTEND_TIMEOUT_USEC
+    status: str | None = None
+
+
+class Asked(Struct, frozen=True, tag="asked"):
+    """An operator asked for something."""
+
+    wish: Wish
+    workers: tuple[str, ...]
+    now: bool = False  # skip draining
+    reason: str = ""
+    by: str = ""  # "uid 1000, pid 4711"
+
+
+class Shutdown(Struct, frozen=True, tag="shutdown"):
+    """The daemon was told to end: stop everything; with `hurry`, at once."""
+
+    hurry: bool = False
+
+
+News = Launched | LaunchFailed | Exited | Probed | Notified | Asked | Shutdown
