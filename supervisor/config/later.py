@@ -1,0 +1,48 @@
+"""Keys that are understood and checked, and not acted on in this version; `check-config` says so plainly."""
+
+from collections.abc import Iterator
+
+from supervisor.config.build import bases_of
+from supervisor.model.plan import AlertsPlan, GpuPlan, LlamaTarget, Plan, WebPlan, WorkerPlan
+
+
+def later_of(plan: Plan) -> tuple[str, ...]:
+    """Return one line for each such key that is set to something else than its default."""
+    lines = list(_of_file(plan))
+    for base, replicas in bases_of(plan.workers).items():
+        lines.extend(
+            f"workers.{base}.{key}: {why}"
+            for key, why in _of_worker(replicas[0], direct=plan.launcher != "systemd")
+        )
+    return tuple(lines)
+
+
+def _of_file(plan: Plan) -> Iterator[str]:
+    if plan.launcher == "systemd":
+        yield "launcher: systemd is refused by `run`; write auto or direct"
+    if plan.gpu.power_near != GpuPlan().power_near:
+        yield "gpu.power_near: no worker is told to ease off"
+    if plan.alerts != AlertsPlan():
+        yield "alerts: nobody is told"
+    if plan.web != WebPlan():
+        yield "web: there is no web face yet"
+
+
+def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:
+    if worker.health is not None and isinstance(worker.health.target, LlamaTarget):
+        yield "health.llama", "the progress of its slots is not judged; write http"
+    if worker.ladder:
+        yield "ladder", "it restarts with the same settings"
+    if worker.leak_forecast_s is not None:
+        yield "leak", "only the cap restarts it"
+    if not direct:
+        return
+    limits = worker.memory
+    for key, value in (
+        ("memory.high", limits.high_bytes),
+        ("memory.max", limits.max_bytes),
+        ("memory.swap_max", limits.swap_max_bytes),
+        ("cpu.quota", worker.cpu_quota),
+    ):
+        if value is not None:
+            yield key, "kernel limits need the systemd launcher"

@@ -1,0 +1,205 @@
+"""What is warned of, and what is said to be not acted on."""
+
+# ruff: noqa: E501 - a message stands on one line, as people see it
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from supervisor.config import Loaded, Machine, load, this_machine
+
+Warned = Callable[[str], list[str]]
+Check = Callable[[str], Loaded]
+
+
+@pytest.mark.parametrize(
+    ("worker", "why"),
+    [
+        ("cpu: {quota: 900%}", "cpu.quota: 900% is more than the machine's 8 cores: it limits nothing"),
+        ("{vram: {cap: 1G}, gpus: none}", "vram.cap: never counts: gpus is none"),
+        (
+            "environment: {HF_TOKEN: abc}",
+            "environment.HF_TOKEN: looks like a secret: put it into environment_file",
+        ),
+        (
+            "environment: {X: sk-abcdefghijkl}",
+            "environment.X: looks like a secret: put it into environment_file",
+        ),
+        (
+            "command: [sleep, --api-key, abc]",
+            "command[1]: looks like a secret, and everybody sees a command: put it into environment_file",
+        ),
+        ("command: no-such-program", 'command: there is no program "no-such-program" on PATH'),
+        ("command: /no/such/program", 'command: there is no program "/no/such/program"'),
+        ("user: no-such-user", 'user: there is no user "no-such-user" on this machine'),
+        ("group: no-such-group", 'group: there is no group "no-such-group" on this machine'),
+        ("health: {http: 'http://h/', timeout: 20s}", "health.timeout: is longer than interval, 10s"),
+        ("{stop_again: 3min}", "stop_again: is never sent: SIGKILL comes after stop_timeout, 2min"),
+        (
+            "{stop_timeout: 1h, drain: {http: 'http://h/', timeout: 1h}}",
+            "stop_timeout: a stop may take 2h, draining included",
+        ),
+        ("max_age: 5min", "max_age: is not longer than start_timeout, 5min"),
+        (
+            "{settings: {a: 1}, ladder: [{a: 2}]}",
+            "ladder[0]: changes nothing: neither command nor environment uses its settings",
+        ),
+        (
+            "{gpus: [0], environment: {CUDA_VISIBLE_DEVICES: '0'}}",
+            "environment.CUDA_VISIBLE_DEVICES: is overwritten by gpus",
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_warned_of(warned: Warned, worker: str, why: str) -> None:
+    keys = worker if worker.startswith("{") else f"{{{worker}}}"
+    text = f"workers:\n  w:\n    <<: {keys}\n"
+    if "command" not in worker:
+        text += "    command: sleep 5\n"
+    assert [line.partition(" workers.w.")[2] for line in warned(text)] == [why]
+
+
+def test_a_worker_that_is_as_it_should_be_is_not_warned_of(warned: Warned) -> None:
+    text = """\
+workers:
+  a: {command: [sleep, '{port}'], settings: {port: 8081}, replicas: 3, ready: {tcp: '127.0.0.1:{port}'}}
+  b: {command: sleep --port 9000, environment: {TOKENIZERS_PARALLELISM: 'false', MAX_TOKENS: '5'}, max_age: 1h}
+"""
+    assert warned(text) == []
+
+
+def test_two_workers_on_one_port_are_warned_of(warned: Warned) -> None:
+    text = """\
+workers:
+  a: {command: sleep --port 8081}
+  b: {command: sleep 5, ready: {tcp: '127.0.0.1:8081'}}
+  c: {command: sleep --port=8082, replicas: 3}
+  d: {command: sleep --port 8083, ready: {tcp: '127.0.0.1:8083'}}
+"""
+    assert warned(text) == [
+        "config.yaml:3: workers.b: uses port 8081, and so does a",
+        "config.yaml:4: workers.c: its replicas all use port 8082: write {port}, with a setting port",
+    ]
+
+
+def test_caps_and_floors_beyond_the_machine_are_warned_of(warned: Warned) -> None:
+    text = """\
+host: {warn_available: 64G, critical_available: 2G}
+workers:
+  a: {command: sleep 5, memory: {cap: 30G}, replicas: 3}
+"""
+    assert warned(text) == [
+        "config.yaml:1: host.warn_available: 64GiB is never available: the machine has 64GiB",
+        "config.yaml:2: workers: their memory caps add up to 90GiB, and the machine has 64GiB",
+    ]
+
+
+def test_an_unknown_machine_is_not_judged(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("workers: {a: {command: no-such-program, memory: {cap: 900T}, cpu: {quota: 90000%}}}")
+    assert load(file, machine=Machine()).warnings == ()
+    assert load(file).warnings == ()
+
+
+def test_this_machine_is_known() -> None:
+    machine = this_machine()
+    assert machine.memory_total_bytes is not None
+    assert machine.memory_total_bytes > 1 << 20
+    assert machine.cores is not None
+    assert machine.cores >= 1
+
+
+def test_an_environment_file_that_everybody_can_read_is_warned_of(warned: Warned, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.write_text("A=b\n")
+    text = f"workers:\n  a:\n    command: sleep 5\n    environment_file: {secrets}\n"
+    secrets.chmod(0o644)
+    assert warned(text) == [
+        "config.yaml:4: workers.a.environment_file: every user of the machine can read it: chmod 600"
+    ]
+    secrets.chmod(0o600)
+    assert warned(text) == []
+
+
+def test_a_llama_server_that_will_not_do_what_it_seems_to_is_warned_of(
+    warned: Warned, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"x" * 4096)
+    text = f"""\
+workers:
+  a:
+    preset: llama-server
+    command: [sleep, --port, '1', -m, {model}, --no-slots]
+    memory: {{cap: 1K, max: 2K}}
+  b: {{preset: llama-server, command: sleep --port 2, environment: {{LLAMA_ARG_CACHE_RAM: 0}}, memory: {{cap: 1G}}}}
+  c: {{preset: llama-server, command: sleep --port 3 -m /no/such.gguf}}
+"""
+    assert warned(text) == [
+        "config.yaml:2: workers.a: its slots cannot be asked (API key or --no-slots): it is stopped undrained; write drain",
+        "config.yaml:5: workers.a.memory.max: is less than the model, 4KiB, whose mapped pages count against it",
+        "config.yaml:5: workers.a.memory.cap: its prompt cache may grow to 8GiB, and the cap is 1KiB: pass --cache-ram MIB",
+        "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, and answers /health all the same",
+        'config.yaml:7: workers.c.command: cannot use the model "/no/such.gguf": No such file or directory',
+    ]
+
+
+def test_torchserve_and_triton_are_warned_of_by_their_own_flags(warned: Warned) -> None:
+    text = """\
+workers:
+  a: {preset: torchserve, command: sleep --start --ts-config /x}
+  b: {preset: triton, command: sleep --exit-timeout-secs 300}
+"""
+    assert warned(text) == [
+        "config.yaml:2: workers.a.command: without --foreground torchserve goes to the background, which looks like an exit",
+        "config.yaml:2: workers.a.preset: the preset asks 127.0.0.1:8080; where inference_address differs, write ready and health",
+        "config.yaml:3: workers.b.stop_timeout: Triton finishes its requests for 5min: allow it longer than that",
+    ]
+
+
+def test_a_web_face_that_everybody_may_use_is_warned_of(warned: Warned) -> None:
+    assert warned("web: {listen: '0.0.0.0:8095'}") == [
+        "config.yaml:1: web.listen: whoever reaches this address can restart workers: set token_file"
+    ]
+    assert warned("web: {listen: '0.0.0.0:8095', allow_actions: false}") == []
+
+
+def test_keys_that_are_not_acted_on_yet_are_said_plainly(check: Check) -> None:
+    text = """\
+launcher: LAUNCHER
+gpu: {power_near: 90%}
+workers:
+  a:
+    command: sleep '{x}'
+    gpus: auto
+    memory: {cap: 1G, high: 2G, max: 3G, swap_max: 0}
+    cpu: {quota: 50%}
+    health: {llama: 'http://127.0.0.1:1'}
+    drain: {llama: 'http://127.0.0.1:1'}
+    leak: {forecast: 30min}
+    settings: {x: 5}
+    ladder: [{x: 4}]
+    replicas: 2
+alerts: {rules: [{name: a, when: host.used > 5%}]}
+web: {listen: '127.0.0.1:1'}
+"""
+    common = (
+        "gpu.power_near: no worker is told to ease off",
+        "alerts: nobody is told",
+        "web: there is no web face yet",
+        "workers.a.health.llama: the progress of its slots is not judged; write http",
+        "workers.a.ladder: it restarts with the same settings",
+        "workers.a.leak: only the cap restarts it",
+    )
+    assert check(text.replace("LAUNCHER", "auto")).later == (
+        *common,
+        "workers.a.memory.high: kernel limits need the systemd launcher",
+        "workers.a.memory.max: kernel limits need the systemd launcher",
+        "workers.a.memory.swap_max: kernel limits need the systemd launcher",
+        "workers.a.cpu.quota: kernel limits need the systemd launcher",
+    )
+    assert check(text.replace("LAUNCHER", "systemd")).later == (
+        "launcher: systemd is refused by `run`; write auto or direct",
+        *common,
+    )
+    assert check("workers: {a: {command: sleep 5}}").later == ()
