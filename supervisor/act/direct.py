@@ -1,0 +1,247 @@
+"""Launcher `direct`: workers are children of the daemon, without root and without systemd."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Collection, Mapping
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from supervisor.act.adoption import begun_without_identity, main_process, recorded_identity, wait_for_marks
+from supervisor.act.exits import Ending, Exits
+from supervisor.act.identity import hold, identify
+from supervisor.act.inheritance import become_subreaper, hand_down_default_signals, raise_file_limit
+from supervisor.act.launcher import Tell
+from supervisor.act.notify_socket import NotifySockets
+from supervisor.act.orphans import reap_orphans
+from supervisor.act.program import credentials_of, worker_program
+from supervisor.act.refusal import CannotLaunchError, because
+from supervisor.act.runs import Run, Runs
+from supervisor.act.sole import SoleOwner
+from supervisor.act.spawn import Child, spawn
+from supervisor.act.strays import find_strays
+from supervisor.act.tree_kill import kill_tree
+from supervisor.act.worker_logs import WorkerLogs
+from supervisor.model.action import Forget, Kill, Launch, Signal
+from supervisor.model.memory import Life
+from supervisor.model.news import Exited, Launched, LaunchFailed
+from supervisor.model.plan import NotifyTarget
+from supervisor.model.snapshot import Identity
+from supervisor.sense.forest import Forest, Member, Root
+from supervisor.sense.procfs import boot_id
+
+
+class LaunchPlaces(Struct, frozen=True):
+    """Where a launcher keeps things. Run ids begin with `instance` and a hyphen."""
+
+    runtime_dir: Path  # of this boot: records of runs and notify sockets
+    log_dir: Path
+    instance: str
+
+
+class DirectLauncher:
+    """Starts, signals, ends and finds again workers that are plain processes; see `Launcher`.
+
+    Each has its own session and is known by boot id, pid and start time, and held by its pidfd. Used
+    in the thread of its event loop only.
+    """
+
+    kind = "direct"
+
+    def __init__(
+        self, places: LaunchPlaces, forest: Forest, tell: Tell, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Become the reaper of all orphans below, and the only daemon at `places`.
+
+        Changes this process: subreaper, ignored signals, its limit of open files. Raises OSError,
+        also where another daemon is at work.
+        """
+        self._sole = SoleOwner(places.runtime_dir)
+        become_subreaper()
+        hand_down_default_signals()
+        self._file_limits = raise_file_limit()
+        self.logs = WorkerLogs(places.log_dir)
+        self._places = places
+        self._boot_id = boot_id(Path("/proc"))
+        self._forest = forest
+        self._tell = tell
+        self._runs = Runs(places.runtime_dir / "runs")
+        self._notify = NotifySockets(places.runtime_dir / "notify", tell, loop)
+        self._exits = Exits(loop, self._ended)
+        self._lives: dict[str, Run] = {}  # by run, from its launch to its forgetting
+
+    def launch(self, order: Launch) -> None:
+        """Start one life, unless anything of an earlier one of this worker is alive."""
+        try:
+            self._refuse_a_second(order)
+            self._launch(order)
+        except CannotLaunchError as refusal:
+            self._tell(LaunchFailed(order.worker, order.run, refusal.why, refusal.hopeless))
+        except OSError as error:
+            failure = because(f"launch {order.worker}", error)
+            self._tell(LaunchFailed(order.worker, order.run, failure.why, failure.hopeless))
+
+    def signal(self, order: Signal) -> None:
+        """Send one signal to the main process; without effect once it is gone. Raises OSError."""
+        self._exits.signal(order.run, order.signum)
+
+    def kill(self, order: Kill) -> None:
+        """Send SIGKILL to the whole tree, found anew; without effect on what is gone. Raises OSError.
+
+        A main process without others is not looked for twice: full passes for each of 500 workers that
+        are killed together would stop the loop for 15 s. What it forked meanwhile shows in the next turn.
+        """
+        try:
+            self._exits.signal(order.run, signal.SIGKILL)  # also where /proc cannot be read
+        finally:  # also where the main process refuses it, being another user's by now
+            self._forest.refresh()
+            if len(self._forest.members(order.run)) > 1 or not self._exits.watching(order.run):
+                kill_tree(lambda: self._members_now(order.run))
+
+    def forget(self, order: Forget) -> None:
+        """Let go of a life: its record, its socket and its tree. Raises OSError."""
+        self._exits.drop(order.run)
+        self._forest.forget(order.run)
+        if self._lives.pop(order.run, None) is not None:
+            self._notify.drop(order.worker)
+            self._runs.remove(order.worker, order.run)
+
+    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+        """Find the lives of an earlier daemon; blocks for up to 0.5 s. Raises OSError.
+
+        A life with an identity is that process or it is gone: boot id, pid and start time decide. One
+        whose launch was begun and not recorded is looked for by the marker in its environment.
+        """
+        records = self._runs.all()
+        marked = wait_for_marks(self._forest.marked, begun_without_identity(lives, records))
+        found: dict[str, Identity] = {}
+        for worker, life in lives.items():
+            identity = recorded_identity(life, records.get(worker))
+            identity = main_process(marked.get(life.run, ())) if identity is None else identity
+            if identity is None:
+                self._tell(LaunchFailed(worker, life.run, "the daemon ended before it was started"))
+            elif self._adopt_life(worker, life, identity):
+                found[worker] = identity
+        return found
+
+    def strays(self) -> Mapping[str, tuple[Member, ...]]:
+        """Find the runs of this instance that nobody remembers, after `adopt`. Raises OSError."""
+        return find_strays(self._forest, self._runs.all(), self._places.instance, self._lives)
+
+    def kill_strays(self) -> int:
+        """Send SIGKILL to all processes of all strays; return how many. Raises OSError."""
+        count = sum(kill_tree(partial(self._stray_members, run)) for run in self.strays())
+        for worker, record in self._runs.all().items():
+            if record.run not in self._lives and record.run not in self.strays():
+                self._runs.remove(worker, record.run)
+        return count
+
+    def reap_orphans(self, protected: Collection[int] = ()) -> int:
+        """Reap ended orphans of workers; return how many. `protected` are children that others wait for."""
+        return reap_orphans({*protected, *self.children()})
+
+    def children(self) -> frozenset[int]:
+        """Return the pids of main processes whose end has not been told yet."""
+        return frozenset(
+            life.identity.pid
+            for run, life in self._lives.items()
+            if life.identity is not None and self._exits.watching(run)
+        )
+
+    def close(self) -> None:
+        """Let go of everything; workers run on, and their records and sockets stay for the next daemon."""
+        self._exits.close()
+        self._notify.close()
+        self._sole.close()
+
+    def _refuse_a_second(self, order: Launch) -> None:
+        """Refuse to launch beside a living process of the worker, whatever was remembered of it."""
+        for run, life in self._lives.items():
+            if life.worker == order.worker and (self._exits.watching(run) or self._members_now(run)):
+                raise CannotLaunchError(
+                    f"cannot launch {order.worker}: its run {run} is alive", hopeless=False
+                )
+        record = self._runs.read(order.worker)
+        if record is None or record.run in self._lives:
+            return
+        pidfd = None if record.identity is None else hold(record.identity)
+        if pidfd is not None:
+            os.close(pidfd)
+        if pidfd is not None or self._forest.marked().get(record.run):
+            raise CannotLaunchError(
+                f"cannot launch {order.worker}: its run {record.run}, of an earlier daemon, is alive",
+                hopeless=False,
+            )
+
+    def _launch(self, order: Launch) -> None:
+        credentials = credentials_of(order)
+        with contextlib.ExitStack() as after, contextlib.ExitStack() as undo:
+            notify = self._bind(order, credentials.uid)
+            undo.callback(self._notify.drop, order.worker)
+            output = self.logs.open(order.worker)
+            after.callback(os.close, output)
+            program = worker_program(order, credentials, output, notify)
+            self._runs.write(Run(order.worker, order.run))
+            try:
+                child = spawn(program, self._file_limits)
+            except CannotLaunchError:  # whatever else is raised, the child may run: its record stays
+                self._runs.remove(order.worker, order.run)
+                raise
+            self._launched(order, child)
+            undo.pop_all()
+
+    def _launched(self, order: Launch, child: Child) -> None:
+        """Hold on to a child, or end it where that fails."""
+        try:
+            identity = identify(child.pid)
+        except OSError:
+            signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
+            os.close(child.pidfd)  # reaped as an orphan
+            raise
+        self._follow(Run(order.worker, order.run, identity), child.pidfd)
+        with contextlib.suppress(OSError):  # a full disk: the marker will do
+            self._runs.write(Run(order.worker, order.run, identity))
+        self._tell(Launched(order.worker, order.run, identity))
+
+    def _follow(self, life: Run, pidfd: int | None) -> None:
+        self._lives[life.run] = life
+        if life.identity is not None and life.identity.boot_id == self._boot_id:
+            self._forest.track(Root(life.worker, life.run, life.identity))
+        if pidfd is not None:
+            self._exits.watch(life.run, pidfd)
+
+    def _adopt_life(self, worker: str, life: Life, identity: Identity) -> bool:
+        """Follow an earlier life; return whether its main process is alive, else tell its end."""
+        run = Run(worker, life.run, identity)
+        pidfd = hold(identity)
+        self._follow(run, pidfd)
+        if pidfd is None:
+            self._tell(Exited(worker, life.run))
+            return False
+        with contextlib.suppress(OSError, CannotLaunchError):  # watched without its reports, rather than not
+            self._runs.write(run)
+            order = Launch(worker, life.run, life.plan, life.settings, life.gpus, "adopted")
+            self._notify.bind(worker, life.run, credentials_of(order).uid)
+        return True
+
+    def _bind(self, order: Launch, uid: int | None) -> Path | None:
+        """Bind the worker's socket; without one it is launched only where nothing is awaited from it."""
+        try:
+            return self._notify.bind(order.worker, order.run, uid)
+        except OSError as error:
+            if order.plan.heartbeat_s is None and not isinstance(order.plan.ready, NotifyTarget):
+                return None
+            raise because(f"make the NOTIFY_SOCKET of {order.worker}", error) from None
+
+    def _members_now(self, run: str) -> tuple[Member, ...]:
+        self._forest.refresh(full=True)
+        return self._forest.members(run)
+
+    def _stray_members(self, run: str) -> tuple[Member, ...]:
+        return self.strays().get(run, ())
+
+    def _ended(self, run: str, ending: Ending) -> None:
+        self._tell(Exited(self._lives[run].worker, run, ending.code, ending.signal))

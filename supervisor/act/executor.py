@@ -1,0 +1,101 @@
+"""Carry out what was decided: decides nothing, waits for nothing."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from supervisor.act.launcher import Launcher, Tell
+from supervisor.act.prober import Prober
+from supervisor.act.refusal import because
+from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.memory import Life
+from supervisor.model.news import Exited, LaunchFailed, Probed
+from supervisor.model.snapshot import Identity
+
+
+class Executor:
+    """Dispatches actions to the launcher, the prober and the people who read notices."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        prober: Prober,
+        notice: Callable[[Notice], None],
+        tell: Tell,
+        *,
+        dry_run: bool = False,
+    ) -> None:
+        """With `dry_run`, only notices are carried out."""
+        self._launcher = launcher
+        self._prober = prober
+        self._notice = notice
+        self._tell = tell
+        self._dry_run = dry_run
+        self._lives: dict[str, Launch] = {}  # by run: how it was launched, for what is asked of it
+
+    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+        """Have the launcher find earlier lives, before the first turn; see `Launcher.adopt`."""
+        if self._dry_run:
+            return {}
+        for worker, life in lives.items():
+            gpus = None if life.plan.gpus.kind == "any" else life.gpus
+            self._lives[life.run] = Launch(worker, life.run, life.plan, life.settings, gpus, "adopted")
+        return self._launcher.adopt(lives)
+
+    def carry_out(self, actions: Sequence[Action]) -> None:
+        """Carry out every action, in order; what the operating system refuses is told, never raised."""
+        for action in actions:
+            if isinstance(action, Notice):
+                self._notice(action)
+            elif not self._dry_run:
+                self._try(action)
+            else:
+                self._pretend(action)
+
+    def _pretend(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+        """Say what would be done; nothing was launched, so whatever would end it has ended it."""
+        kind = type(action).__name__.lower()
+        if not isinstance(action, Forget | Probe):
+            text = f"{action.reason} (dry run: nothing is touched)"
+            self._notice(Notice("info", f"would {kind}", text, worker=action.worker))
+        if isinstance(action, Signal | Kill):
+            self._tell(Exited(action.worker, action.run))
+
+    def children(self) -> frozenset[int]:
+        """Return the pids of commands that are being waited for, which nobody else may reap."""
+        return self._prober.children()
+
+    def close(self) -> None:
+        """Cancel all probes; workers run on."""
+        self._prober.close()
+
+    def _try(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+        try:
+            self._do(action)
+        except OSError as error:
+            self._failed(action, error)
+
+    def _do(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+        if isinstance(action, Launch):
+            self._lives[action.run] = action
+            self._launcher.launch(action)
+        elif isinstance(action, Signal):
+            self._launcher.signal(action)
+        elif isinstance(action, Kill):
+            self._launcher.kill(action)
+        elif isinstance(action, Forget):
+            self._prober.forget(action.run)
+            self._lives.pop(action.run, None)
+            self._launcher.forget(action)
+        elif action.run in self._lives:
+            self._prober.ask(action, self._lives[action.run])
+        else:
+            answer = Probed(action.worker, action.run, action.purpose, good=False, detail="its run is over")
+            self._tell(answer)
+
+    def _failed(self, action: Launch | Signal | Kill | Forget | Probe, error: OSError) -> None:
+        kind = type(action).__name__.lower()
+        refusal = because(f"{kind} {action.worker}", error)
+        self._notice(
+            Notice("error", "action failed", refusal.why, worker=action.worker, fields={"action": kind})
+        )
+        if isinstance(action, Launch):
+            self._tell(LaunchFailed(action.worker, action.run, refusal.why, refusal.hopeless))

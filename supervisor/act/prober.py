@@ -1,0 +1,63 @@
+"""Questions to workers under way: each is a task whose answer is news."""
+
+import asyncio
+
+from supervisor.act.drain_command import DrainCommands
+from supervisor.act.launcher import Tell
+from supervisor.model.action import Launch, Probe
+from supervisor.model.news import Probed, Purpose
+from supervisor.model.plan import CommandTarget
+from supervisor.sense.probes import probe
+
+
+class Prober:
+    """Asks workers whether they are ready, healthy or idle. Used in the thread of its event loop only."""
+
+    def __init__(self, commands: DrainCommands, tell: Tell, loop: asyncio.AbstractEventLoop) -> None:
+        """Run drain commands through `commands`, tell every answer."""
+        self._commands = commands
+        self._tell = tell
+        self._loop = loop
+        self._tasks: dict[tuple[str, Purpose], asyncio.Task[None]] = {}
+
+    def ask(self, order: Probe, life: Launch) -> None:
+        """Begin one probe of a life; one of the same purpose that is still under way ends unanswered."""
+        key = (order.run, order.purpose)
+        former = self._tasks.pop(key, None)
+        if former is not None:
+            former.cancel()
+        task = self._loop.create_task(self._answer(order, life))
+        self._tasks[key] = task
+        task.add_done_callback(lambda ended: self._done(key, ended))
+
+    def forget(self, run: str) -> None:
+        """Cancel all probes of a life."""
+        for key in tuple(self._tasks):
+            if key[0] == run:
+                self._tasks.pop(key).cancel()
+
+    def children(self) -> frozenset[int]:
+        """Return the pids of commands that are being waited for."""
+        return self._commands.children()
+
+    def close(self) -> None:
+        """Cancel all probes."""
+        while self._tasks:
+            self._tasks.popitem()[1].cancel()
+
+    async def _answer(self, order: Probe, life: Launch) -> None:
+        target = order.target  # the configuration has filled its braces
+        if isinstance(target, CommandTarget):
+            good, detail = await self._commands.run(life, target.command, order.timeout_s)
+        else:
+            good, detail = await probe(target, order.timeout_s, order.purpose)
+        self._tell(Probed(order.worker, order.run, order.purpose, good, detail))
+
+    def _done(self, key: tuple[str, Purpose], ended: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is ended:
+            del self._tasks[key]
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            # A programming error: it ends the daemon where its loop is told to let it.
+            self._loop.call_exception_handler(
+                {"message": "a probe failed", "exception": error, "task": ended}
+            )

@@ -1,0 +1,126 @@
+"""The output of the workers: one append-only file each, bounded, that no worker ever waits for."""
+
+import contextlib
+import os
+import unicodedata
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+LIMIT_BYTES: Final = 16 << 20
+MODE: Final = 0o640  # what a worker prints may be private
+TAIL_BYTES: Final = 256 << 10  # read at most, from the end
+LINE_CHARACTERS: Final = 2000  # shown at most, of one line
+COPY_BYTES: Final = 1 << 20
+
+
+class WorkerLogs:
+    """A directory of `WORKER.log` files, each with at most one predecessor `WORKER.log.1`.
+
+    Workers hold the file open themselves, so that they outlive the daemon and never block on it. It
+    is therefore shortened in place: the newest part is copied to the predecessor, then the file is
+    truncated, and writers go on at its new end because it is open for appending. What is written
+    between the last copied byte and the truncation, some microseconds, is lost.
+    """
+
+    def __init__(self, directory: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Keep the files in `directory`, which is made where it is missing. Raises OSError."""
+        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._directory = directory
+        self._limit_bytes = limit_bytes
+
+    def path(self, worker: str) -> Path:
+        """Return where the worker's output goes."""
+        return self._directory / f"{worker}.log"
+
+    def open(self, worker: str) -> int:
+        """Return a descriptor for the output of a worker that is being launched. Raises OSError."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self.path(worker), flags, MODE)
+
+    def trim(self) -> tuple[str, ...]:
+        """Shorten every file beyond the limit; return what could not be done, in words.
+
+        Copies up to the limit for each file: call it in a thread, every few seconds. Between two
+        calls a file grows as fast as its writers write.
+        """
+        faults: list[str] = []
+        for path in self._found(faults):
+            try:
+                _rotate(path, self._limit_bytes)
+            except OSError as error:
+                faults.append(f"cannot shorten {path}: {error.strerror or error}")
+        return tuple(faults)
+
+    def _found(self, faults: list[str]) -> list[Path]:
+        """Return the files beyond the limit. One scandir is a fifth of what Path.glob and lstat cost."""
+        found: list[Path] = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._directory) as entries:
+            for entry in entries:
+                try:
+                    if (
+                        entry.name.endswith(".log")
+                        and entry.stat(follow_symlinks=False).st_size > self._limit_bytes
+                    ):
+                        found.append(Path(entry.path))
+                except OSError as error:
+                    faults.append(f"cannot shorten {entry.path}: {error.strerror or error}")
+        return found
+
+
+def _rotate(path: Path, limit_bytes: int) -> None:
+    """Copy the newest `limit_bytes` to the predecessor, then truncate, whether the copy went well or not."""
+    source = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    fresh, previous = path.with_suffix(".log.new"), path.with_suffix(".log.1")
+    try:
+        _copy_end(source, fresh, limit_bytes)
+        fresh.replace(previous)
+    except OSError:
+        # A full disk: the bound is the promise, the old output is not.
+        for leftover in (fresh, previous):
+            leftover.unlink(missing_ok=True)
+        raise
+    finally:
+        os.ftruncate(source, 0)
+        os.close(source)
+
+
+def _copy_end(source: int, target: Path, limit_bytes: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    sink = os.open(target, flags, MODE)
+    try:
+        at = max(0, os.fstat(source).st_size - limit_bytes)
+        left = limit_bytes + COPY_BYTES  # what is written meanwhile is followed for so long
+        while left > 0 and (sent := os.sendfile(sink, source, at, min(COPY_BYTES, left))):
+            at += sent
+            left -= sent
+    finally:
+        os.close(sink)
+
+
+def tail(path: Path, lines: int) -> tuple[str, ...]:
+    """Return the last lines of a worker's output, its predecessor included, fit for a terminal.
+
+    Reads 256 KiB at most, cuts lines at 2,000 characters, replaces what is not UTF-8 and removes
+    control characters. Empty where there is no output. Raises OSError where it cannot be read.
+    """
+    content = _end_of(path, TAIL_BYTES)
+    if len(content) < TAIL_BYTES and content.count(b"\n") < lines:
+        content = _end_of(path.with_name(path.name + ".1"), TAIL_BYTES - len(content)) + content
+    found = content.decode(errors="replace").split("\n")
+    if found[-1] == "":
+        found.pop()
+    return tuple(_shown(line) for line in deque(found, maxlen=max(0, lines)))
+
+
+def _end_of(path: Path, size: int) -> bytes:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+        return file.read(size)
+    return b""
+
+
+def _shown(line: str) -> str:
+    """Return a line without escape sequences' power: only printable characters and tabs."""
+    kept = line.rstrip("\r")[:LINE_CHARACTERS]
+    return "".join(c for c in kept if c == "\t" or unicodedata.category(c)[0] != "C")
