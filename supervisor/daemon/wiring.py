@@ -1,0 +1,344 @@
+"""The one place where the parts of the daemon are made and joined."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor import __version__
+from supervisor.act.direct import DirectLauncher, LaunchPlaces
+from supervisor.act.drain_command import DrainCommands
+from supervisor.act.executor import Executor
+from supervisor.act.prober import Prober
+from supervisor.config import Loaded, load, this_machine
+from supervisor.daemon import logs
+from supervisor.daemon.control import Control
+from supervisor.daemon.control_socket import ControlSocketError, Listening, listen
+from supervisor.daemon.desk import Desk, DeskParts
+from supervisor.daemon.history import History
+from supervisor.daemon.instance import Instance
+from supervisor.daemon.keeper import Keeper
+from supervisor.daemon.loop import Loop, Parts
+from supervisor.daemon.mailbox import Mailbox
+from supervisor.daemon.observe import Observer, Sensors
+from supervisor.daemon.options import RunOptions
+from supervisor.daemon.places import NAME, Places, find_places, make_places
+from supervisor.daemon.publish import DURABLE, DaemonPublisher, Outlets
+from supervisor.daemon.recording import Recorder
+from supervisor.daemon.service import Service
+from supervisor.daemon.status import StatusContext
+from supervisor.decide.resume import after_reboot, resume
+from supervisor.model.action import Notice
+from supervisor.model.memory import Memory, WorkerMemory
+from supervisor.model.news import Launched, Shutdown
+from supervisor.model.plan import Plan
+from supervisor.model.reading import Missing
+from supervisor.sense.forest import Forest
+from supervisor.sense.gpu.sensor import GpuSensor
+from supervisor.sense.host import HostSensor, open_trigger
+from supervisor.sense.procfs import boot_id
+
+PROC: Final = Path("/proc")
+# Beyond the longest stop_timeout: until it is said that SIGKILL ends nothing, and to write the history.
+AFTER_STOP_S: Final = 75.0
+STRAYS_GONE_S: Final = 5.0  # a process of many GB takes a second or two to go
+CONFIG_IS_WRONG: Final = 78  # EX_CONFIG, and RestartPreventExitStatus= of the unit
+
+
+class Setting(Struct, frozen=True):
+    """What is known before anything is made."""
+
+    options: RunOptions
+    places: Places
+    plan: Plan
+    listening: Listening | None  # None in a dry run
+    started_s: float
+
+
+def run(options: RunOptions) -> int:
+    """Run the daemon until it is told to end; return its exit code."""
+    uid = os.getuid()
+    places = find_places(os.environ, uid)
+    if options.config is not None:
+        places = replace(places, config=options.config.absolute())
+    if options.dry_run:  # it may run beside the real one: it touches nothing of it, not even to read
+        with tempfile.TemporaryDirectory(prefix=f"{NAME}-dry-run-") as folder:
+            return _run(options, _places_in(places, Path(folder)), uid)
+    return _run(options, places, uid)
+
+
+def _places_in(places: Places, folder: Path) -> Places:
+    return replace(
+        places, runtime_dir=folder / "run", state_dir=folder / "state", log_dir=folder / "state" / "logs"
+    )
+
+
+def _run(options: RunOptions, places: Places, uid: int) -> int:
+    loaded = load(places.config, machine=this_machine())
+    if loaded.plan is None:
+        return _refuse_config(loaded)
+    launcher = options.launcher or loaded.plan.launcher
+    if launcher == "systemd":
+        return _fail("launcher systemd is not in this version; use direct or auto")
+    try:
+        make_places(places, uid)
+        listening = None if options.dry_run else listen(places.control)
+    except (OSError, ControlSocketError) as error:
+        return _fail(str(error))
+    setting = Setting(options, places, loaded.plan, listening, time.monotonic())
+    try:
+        return asyncio.run(_serve(setting, loaded))
+    except OSError as error:
+        return _fail(str(error))
+    finally:
+        if listening is not None:
+            listening.close()
+
+
+def _refuse_config(loaded: Loaded) -> int:
+    for fault in loaded.faults:
+        sys.stderr.write(f"gpu-supervisor: {fault}\n")
+    return CONFIG_IS_WRONG
+
+
+def _fail(why: str) -> int:
+    sys.stderr.write(f"gpu-supervisor: cannot run: {why}\n")
+    return 1
+
+
+async def _serve(setting: Setting, loaded: Loaded) -> int:
+    kind, colour = logs.choose_kind(sys.stderr, os.environ), logs.wants_colour(sys.stderr, os.environ)
+    log = logs.configure(sys.stderr, kind, colour=colour)
+    daemon = Daemon(setting, log)
+    for warning in loaded.warnings:
+        daemon.notice(Notice("warning", "configuration", str(warning)))
+    for line in loaded.later:
+        daemon.notice(Notice("warning", "not in this version", line))
+    try:
+        await daemon.serve()
+    finally:
+        await daemon.close()
+        await asyncio.to_thread(log.close)
+    return 0
+
+
+class Daemon:
+    """All parts, joined."""
+
+    def __init__(self, setting: Setting, log: logs.NoticeLog) -> None:
+        """Make every part; nothing is started and no worker is touched."""
+        self._setting = setting
+        places = setting.places
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        # First of all: no other daemon changes any more what is read from here on.
+        self._instance = Instance(places.state_dir, self._warn)
+        self._history = History(places.state_dir / "history.db", self._warn)
+        self._history.start()
+        self._keeper = Keeper(places.runtime_dir / "memory", boot_id(PROC), self._warn)
+        memory = self._remember()
+        self._instance.keep(memory.instance)
+        self._mailbox = Mailbox()
+        self._service = Service(os.environ)
+        self._forest = Forest(PROC, reaper=os.getpid())
+        self._gpu = GpuSensor(tell=self._mailbox.nudge)
+        self._launcher = DirectLauncher(
+            LaunchPlaces(places.runtime_dir, places.log_dir, memory.instance),
+            self._forest,
+            self._mailbox.tell,
+            self._loop,
+        )
+        self._publisher = DaemonPublisher(self._outlets())
+        prober = Prober(DrainCommands(self._launcher.logs), self._mailbox.tell, self._loop)
+        self._executor = Executor(
+            self._launcher, prober, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
+        )
+        observer = Observer(Sensors(HostSensor(PROC), self._forest, self._gpu))
+        self._observer = observer
+        parts = Parts(
+            observer, self._executor, self._keeper, self._mailbox, self._publisher, self._tidy, self._reap
+        )
+        self.loop = Loop(setting.plan, memory, parts)
+        self._trimming: asyncio.Task[None] | None = None
+        self._control: Control | None = None
+        self._trigger = open_trigger()
+        self._reloads: set[asyncio.Task[object]] = set()
+        self._told_to_end = False
+
+    def notice(self, notice: Notice) -> None:
+        """Tell people; callable before the publisher is there."""
+        publisher = getattr(self, "_publisher", None)
+        if isinstance(publisher, DaemonPublisher):
+            publisher.notice(notice)
+        else:
+            self._log(notice)
+
+    def _warn(self, text: str) -> None:
+        """Warn from any thread."""
+        self._loop.call_soon_threadsafe(self.notice, Notice("warning", "degraded", text))
+
+    def _remember(self) -> Memory:
+        """Return the memory of an earlier daemon, or a new one with what outlived the machine's restart."""
+        kept = self._keeper.load()
+        if kept is not None:
+            fresh = kept.boot_id == boot_id(PROC)
+            return resume(kept.memory, time.monotonic()) if fresh else after_reboot(kept.memory)
+        workers: dict[str, WorkerMemory] = {}
+        for name in self._setting.plan.workers:
+            text = self._history.kept(DURABLE + name)
+            if text is None:
+                continue
+            try:
+                workers[name] = msgspec.json.decode(text, type=WorkerMemory)
+            except (UnicodeDecodeError, msgspec.MsgspecError) as error:  # of another version, or damaged
+                self._warn(f"cannot read what the history kept of {name}: {error}; it begins anew")
+        return Memory(self._instance.name, workers)
+
+    def _outlets(self) -> Outlets:
+        record = self._setting.options.record
+        self._recorder = None if record is None else Recorder(record)
+        if self._recorder is not None:
+            self._recorder.start()
+        return Outlets(
+            self._log, self._history, self._service, self._recorder, self._launcher.logs.path, self._context
+        )
+
+    def _context(self, refused: str | None = None) -> StatusContext:
+        return StatusContext(
+            version=__version__,
+            launcher="direct",
+            started_s=self._setting.started_s,
+            config=str(self._setting.places.config),
+            config_refused=refused,
+            dry_run=self._setting.options.dry_run,
+            history=self._history.state,
+        )
+
+    async def serve(self) -> None:
+        """Adopt what an earlier daemon left, open the doors, and go round until told to end."""
+        desk = self._desk()
+        self._listen_to_signals(desk)  # one that comes from here on is obeyed in the first turn
+        await self._adopt()
+        await self._gpu.start()
+        places = self._setting.places
+        count = len(self.loop.plan.workers)
+        text = f"version {__version__}, launcher direct, {count} workers of {places.config}"
+        self.notice(Notice("info", "supervisor started", text, fields={"control": str(places.control)}))
+        if self._setting.listening is not None:
+            self._control = Control(self._setting.listening, desk, self.notice)
+            self._control.start()
+        if not isinstance(self._trigger, Missing):
+            self._loop.add_reader(self._trigger.fileno(), self._stalled)
+        gc.collect()
+        gc.freeze()  # what was made until now lives as long as the daemon
+        await self.loop.run()
+
+    async def _adopt(self) -> None:
+        if self._setting.options.dry_run:
+            return
+        self._keeper.begin(self.loop.memory)
+        lives = {name: one.life for name, one in self.loop.memory.workers.items() if one.life is not None}
+        found = self._executor.adopt(lives)
+        for name, identity in found.items():
+            life = lives[name]
+            if life.identity is None:
+                self._mailbox.tell(Launched(name, life.run, identity))
+            text = f"pid {identity.pid} of an earlier supervisor is watched again"
+            self.notice(Notice("info", "worker adopted", text, worker=name))
+        killed = self._launcher.kill_strays()
+        if killed:
+            text = f"{killed} processes of lives that nobody remembers were ended"
+            self.notice(Notice("warning", "strays ended", text))
+            await self._until_strays_are_gone()
+
+    async def _until_strays_are_gone(self) -> None:
+        """Give what was killed the time to go before anything is started in its place."""
+        give_up_s = time.monotonic() + STRAYS_GONE_S
+        while strays := self._launcher.strays():
+            if time.monotonic() > give_up_s:
+                text = f"processes of {', '.join(sorted(strays))} outlive SIGKILL"
+                self.notice(Notice("error", "strays unkillable", text))
+                return
+            await asyncio.sleep(0.05)
+
+    def _desk(self) -> Desk:
+        return Desk(
+            DeskParts(
+                self.loop,
+                self._mailbox,
+                self._history,
+                self._service,
+                self.notice,
+                self._context,
+                self._setting.places.config,
+                self._launcher.logs.path,
+            )
+        )
+
+    def _listen_to_signals(self, desk: Desk) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(signum, self._end)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload, desk)
+
+    def _end(self) -> None:
+        if not self._told_to_end:
+            self._service.stopping()
+            lives = [one.life for one in self.loop.memory.workers.values() if one.life is not None]
+            longest_s = max((life.plan.stop_timeout_s for life in lives), default=0.0)
+            self._service.extend(longest_s + AFTER_STOP_S)
+            self.notice(Notice("info", "supervisor ends", "it was told to; a second signal hurries"))
+        self._mailbox.tell(Shutdown(hurry=self._told_to_end))
+        self._told_to_end = True
+
+    def _reload(self, desk: Desk) -> None:
+        task: asyncio.Task[object] = self._loop.create_task(desk.reload("SIGHUP"))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    def _stalled(self) -> None:
+        if not isinstance(self._trigger, Missing):
+            self._trigger.drain()
+        self._mailbox.nudge()
+
+    def _tidy(self, memory: Memory) -> None:
+        """Do after each look what is cheap and never urgent."""
+        self._observer.measure_exactly(memory, time.monotonic())
+        if self._setting.options.dry_run:
+            return
+        if self._trimming is None or self._trimming.done():
+            self._trimming = self._loop.create_task(self._trim())
+
+    def _reap(self) -> None:
+        if not self._setting.options.dry_run:
+            self._launcher.reap_orphans(self._executor.children())
+
+    async def _trim(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
+            for fault in await asyncio.to_thread(self._launcher.logs.trim):
+                self.notice(Notice("warning", "degraded", fault))
+
+    async def close(self) -> None:
+        """Let go of everything, in the order in which it is used; workers that still run go on."""
+        if self._control is not None:
+            await self._control.close()
+        if not isinstance(self._trigger, Missing):
+            self._loop.remove_reader(self._trigger.fileno())
+            self._trigger.close()
+        self._executor.close()
+        await self._gpu.close()
+        self._launcher.close()
+        await asyncio.to_thread(self._history.close)
+        if self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close)
+        self._service.close()
+        self._instance.close()

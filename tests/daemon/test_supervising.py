@@ -1,0 +1,215 @@
+"""The daemon on real processes: what the issue calls its main job."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from support.daemon import Daemon, alive, hostile
+
+HEAD = """
+poll_interval: 200ms
+launcher: direct
+host: {warn_available: 64M, critical_available: 32M}
+defaults:
+  breach: {samples: 2, of: 3, warm_up: 0s}
+  restart: {first: 100ms, max: 500ms, starts: 100, within: 1h}
+  stop_timeout: 2s
+workers:
+"""
+
+
+def configure(daemon: Daemon, workers: str, head: str = HEAD) -> None:
+    daemon.configure(head + workers.replace("NOTES", str(daemon.notes)))
+
+
+def started(daemon: Daemon, workers: str) -> Daemon:
+    configure(daemon, workers)
+    daemon.start()
+    return daemon
+
+
+def test_a_worker_is_launched_and_shown_ready(daemon: Daemon) -> None:
+    started(daemon, f"  one: {{command: {hostile('--log', 'NOTES', 'sleeper')}, gpus: none}}\n")
+    one = daemon.until_phase("one", "ready")
+    assert alive(one["pid"])
+    assert one["restarts"] == 0
+    assert daemon.stop() == 0
+    assert not alive(one["pid"])
+
+
+def test_a_leak_is_restarted_gracefully_at_its_cap(daemon: Daemon) -> None:
+    leak = hostile("leak", "--rate", "200", "--limit", "400")
+    started(daemon, f"  leaky: {{command: {leak}, memory: {{cap: 128M}}}}\n")
+    leaky = daemon.until_worker("leaky", lambda one: one["restarts"] >= 1, "it was restarted")
+    assert leaky["last_restart"]["cause"] == "memory-cap"
+    assert "above its cap of 128MiB" in leaky["last_restart"]["reason"]
+    events = [one["event"] for one in daemon.events() if one.get("worker") == "leaky"]
+    assert "worker killing" not in events
+    assert events.index("worker stopping") < events.index("worker exited")
+
+
+def test_a_worker_that_ignores_sigterm_is_killed_in_the_end(daemon: Daemon) -> None:
+    leak = hostile("leak", "--rate", "200", "--limit", "300", "--ignore-term")
+    text = f"  deaf: {{command: {leak}, memory: {{cap: 128M}}, stop_timeout: 500ms}}\n"
+    started(daemon, text)
+    deaf = daemon.until_worker("deaf", lambda one: one["restarts"] >= 1, "it was restarted")
+    assert deaf["last_restart"]["cause"] == "memory-cap"
+    killing = [one for one in daemon.events() if one["event"] == "worker killing"]
+    assert killing
+    assert killing[0]["cause"] == "memory-cap"
+
+
+def test_a_worker_is_restarted_at_its_age(daemon: Daemon) -> None:
+    started(daemon, f"  old: {{command: {hostile('sleeper')}, max_age: 1s}}\n")
+    old = daemon.until_worker("old", lambda one: one["restarts"] >= 2, "it was restarted twice")
+    assert old["last_restart"]["cause"] == "age"
+
+
+@pytest.mark.parametrize("mode", ["grandchild", "double-fork", "wipe", "rename"])
+def test_nothing_of_a_stopped_worker_is_left(daemon: Daemon, mode: str) -> None:
+    started(daemon, f"  tree: {{command: {hostile('--log', 'NOTES', mode)}, stop_timeout: 1s}}\n")
+    expected = {"grandchild": 3, "double-fork": 2, "wipe": 2, "rename": 1}[mode]
+    daemon.until(lambda: len(daemon.noted()) == expected, "all its processes are there")
+    done = daemon.run("stop", "tree")
+    assert done.returncode == 0, done.stderr
+    assert daemon.worker("tree")["phase"] == "stopped"
+    assert [pid for pid in daemon.noted() if alive(pid)] == []
+
+
+def test_a_killed_worker_is_succeeded(daemon: Daemon) -> None:
+    started(daemon, f"  one: {{command: {hostile('sleeper')}}}\n")
+    first = daemon.until_phase("one", "ready")
+    os.kill(first["pid"], signal.SIGKILL)
+    second = daemon.until_worker(
+        "one", lambda one: one["phase"] == "ready" and one["pid"] != first["pid"], "it runs again"
+    )
+    assert second["last_restart"]["cause"] == "crash"
+    assert "SIGKILL" in second["last_restart"]["reason"]
+
+
+def test_a_worker_that_exits_at_once_ends_up_held(daemon: Daemon) -> None:
+    rule = "{first: 50ms, max: 100ms, starts: 3, within: 1min}"
+    started(daemon, f"  dud: {{command: {hostile('exit', '--code', '3')}, restart: {rule}}}\n")
+    dud = daemon.until_phase("dud", "held")
+    assert "status 3" in dud["held"]
+    assert "gpu-supervisor reset dud" in dud["held"]
+    assert daemon.run("reset", "dud", "--no-wait").returncode == 0
+    daemon.until_worker(
+        "dud", lambda one: one["phase"] == "held" and one["restarts"] > dud["restarts"], "held again"
+    )
+
+
+def test_a_program_that_is_not_there_is_held_at_once(daemon: Daemon) -> None:
+    started(daemon, "  ghost: {command: [/nonexistent/program]}\n")
+    ghost = daemon.until_phase("ghost", "held")
+    assert "/nonexistent/program" in ghost["held"]
+
+
+def test_a_worker_that_never_gets_ready_is_restarted(daemon: Daemon) -> None:
+    started(
+        daemon, f"  mute: {{command: {hostile('hang')}, ready: {{notify: true}}, start_timeout: 500ms}}\n"
+    )
+    mute = daemon.until_worker("mute", lambda one: one["restarts"] >= 1, "it was restarted")
+    assert mute["last_restart"]["cause"] == "start-timeout"
+
+
+def test_a_worker_without_a_heartbeat_is_restarted(daemon: Daemon) -> None:
+    beats = hostile("notify", "--interval", "0.1", "--beats", "5")
+    started(daemon, f"  faint: {{command: {beats}, ready: {{notify: true}}, heartbeat: 700ms}}\n")
+    faint = daemon.until_worker("faint", lambda one: one["restarts"] >= 1, "it was restarted")
+    assert faint["last_restart"]["cause"] == "heartbeat"
+
+
+def test_a_killed_daemon_is_succeeded_by_one_that_adopts(daemon: Daemon) -> None:
+    text = f"  one: {{command: {hostile('--log', 'NOTES', 'sleeper')}, max_age: 1h}}\n"
+    started(daemon, text)
+    before = daemon.until_phase("one", "ready")
+    daemon.kill()
+    assert alive(before["pid"])
+    daemon.start()
+    after = daemon.until_phase("one", "ready")
+    assert (after["pid"], after["run"], after["max_age_s"]) == (
+        before["pid"],
+        before["run"],
+        before["max_age_s"],
+    )
+    assert len(daemon.noted()) == 1
+    os.kill(after["pid"], signal.SIGKILL)
+    daemon.until_worker("one", lambda one: one["restarts"] == 1 and one["phase"] == "ready", "it runs again")
+
+
+def test_a_stop_under_way_is_finished_by_the_next_daemon(daemon: Daemon) -> None:
+    text = f"  deaf: {{command: {hostile('--log', 'NOTES', 'ignore-term')}, stop_timeout: 2s}}\n"
+    started(daemon, text)
+    deaf = daemon.until_phase("deaf", "ready")
+    daemon.until(lambda: len(daemon.noted()) == 1, "it ignores SIGTERM")
+    assert daemon.run("stop", "deaf", "--no-wait").returncode == 0
+    daemon.until_phase("deaf", "stopping")
+    daemon.kill()
+    daemon.start()
+    daemon.until_phase("deaf", "stopped")
+    assert not alive(deaf["pid"])
+
+
+def test_a_reload_touches_only_what_has_changed(daemon: Daemon) -> None:
+    sleeper = hostile("sleeper")
+    names = ("kept", "changed", "removed")
+    started(daemon, "".join(f"  {name}: {{command: {sleeper}}}\n" for name in names))
+    kept, changed, removed = (daemon.until_phase(name, "ready") for name in names)
+    configure(daemon, f"  kept: {{command: {sleeper}}}\n  changed: {{command: {hostile('rename')}}}\n")
+    done = daemon.run("reload")
+    assert done.returncode == 0, done.stderr
+    daemon.until_worker(
+        "changed", lambda one: one["phase"] == "ready" and one["run"] != changed["run"], "it is new"
+    )
+    assert daemon.worker("changed")["last_restart"]["cause"] == "reload"
+    assert daemon.worker("kept")["run"] == kept["run"]
+    daemon.until(lambda: all(one["name"] != "removed" for one in daemon.status()["workers"]), "it is gone")
+    assert not alive(removed["pid"])
+
+
+def test_a_refused_file_changes_nothing(daemon: Daemon) -> None:
+    started(daemon, f"  one: {{command: {hostile('sleeper')}}}\n")
+    one = daemon.until_phase("one", "ready")
+    daemon.configure("workers: {one: {comand: [x]}}\n")
+    done = daemon.run("reload")
+    assert done.returncode in {1, 78}
+    assert "comand" in done.stdout + done.stderr
+    assert daemon.worker("one")["run"] == one["run"]
+    assert daemon.status()["config_refused"] is not None
+    configure(daemon, f"  one: {{command: {hostile('sleeper')}}}\n")
+
+
+def test_many_workers_stop_at_the_same_time(daemon: Daemon) -> None:
+    deaf = hostile("--log", "NOTES", "ignore-term")
+    started(daemon, "".join(f"  w{at}: {{command: {deaf}, stop_timeout: 1s}}\n" for at in range(6)))
+    daemon.until(lambda: len(daemon.noted()) == 6, "all of them ignore SIGTERM")
+    began_s = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began_s < 5.0  # 6 s one after the other
+    assert [pid for pid in daemon.noted() if alive(pid)] == []
+
+
+def test_a_host_below_its_floor_loses_the_lowest_priority_first(daemon: Daemon) -> None:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    available = int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) >> 10
+    head = HEAD.replace("64M", f"{available - 300}M").replace("32M", f"{available - 500}M")
+    workers = (
+        f"  precious: {{command: {hostile('leak', '--rate', '400', '--limit', '200')}, priority: 5}}\n"
+        f"  cheap: {{command: {hostile('leak', '--rate', '200', '--limit', '700')}}}\n"
+    )
+    configure(daemon, workers, head)
+    daemon.start()
+    cheap = daemon.until_worker("cheap", lambda one: one["last_restart"] is not None, "it was ended")
+    assert cheap["last_restart"]["cause"] == "host-memory"
+    assert daemon.worker("precious")["restarts"] == 0
+
+
+def test_a_second_daemon_is_refused(daemon: Daemon) -> None:
+    started(daemon, f"  one: {{command: {hostile('sleeper')}}}\n")
+    done = daemon.run("run", "--config", str(daemon.config))
+    assert done.returncode == 1
+    assert "another gpu-supervisor" in done.stderr
