@@ -187,7 +187,7 @@ web: {listen: '127.0.0.1:1'}
         "gpu.power_near: no worker is told to ease off",
         "alerts: nobody is told",
         "web: there is no web face yet",
-        "workers.a.health.llama: the progress of its slots is not judged; write http",
+        "workers.a.health.llama: that its slots answer is judged, their progress is not yet",
         "workers.a.ladder: it restarts with the same settings",
         "workers.a.leak: only the cap restarts it",
     )

@@ -174,3 +174,17 @@ def test_a_torch_server_is_restarted_gracefully_at_its_cap(daemon: Daemon, torch
     second = ready(daemon, first["run"])
     assert second["last_restart"]["cause"] == "memory-cap"
     assert not any(one["event"] == "worker killing" for one in daemon.events())
+
+
+def test_a_llama_server_whose_slots_do_not_answer_is_unhealthy(
+    daemon: Daemon, llama_binary: LlamaServer, tiny_model: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    more = f"    ready: {{http: '{url}/health'}}\n    stop_timeout: 1s\n"
+    more += f"    health: {{llama: '{url}', interval: 1s, timeout: 500ms, failures: 2}}\n"
+    started(daemon, llama_binary.serving(tiny_model, port), more)
+    first = ready(daemon)
+    os.kill(first["pid"], signal.SIGSTOP)
+    second = ready(daemon, first["run"])
+    assert second["last_restart"]["cause"] == "unhealthy"
