@@ -14,7 +14,7 @@ from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Kill, Notice, Probe, Signal
 from supervisor.model.memory import After, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, Phase
-from supervisor.model.plan import LlamaTarget
+from supervisor.model.plan import CommandTarget, LlamaTarget
 
 # Between two looks at whether a worker is idle. Polling a llama.cpp server's slots more often than
 # once a second keeps it from noticing that a client has gone (measured: research on llama.cpp 0.7.0).
@@ -173,7 +173,9 @@ def _advance_drain(scratch: Scratch, worker: WorkerMemory, life: Life, begun: St
         return signal(scratch, worker, f"{begun.reason}; not idle within the drain timeout", None)
     if life.probe_due_s is None or now_s < life.probe_due_s:
         return worker
-    timeout_s = min(DRAIN_PROBE_TIMEOUT_S, max(begun.drain_by_s - now_s, 0.1))
+    left_s = max(begun.drain_by_s - now_s, 0.1)
+    # A command may itself wait until the worker is idle; a server that does not answer is asked again.
+    timeout_s = left_s if isinstance(rule.target, CommandTarget) else min(DRAIN_PROBE_TIMEOUT_S, left_s)
     scratch.do(Probe(worker.name, life.run, "drain", rule.target, timeout_s, "is it idle?"))
     return scratch.put(replace(worker, life=replace(life, probe_due_s=None, probe_sent_s=now_s)))
 

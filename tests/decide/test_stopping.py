@@ -39,6 +39,14 @@ def test_a_llama_server_is_not_asked_more_often_than_it_can_bear() -> None:
     assert 9 <= len(world.did(Probe)) <= 11
 
 
+def test_a_drain_command_may_take_all_the_drain_time_and_a_probe_only_some_of_it() -> None:
+    for target, timeout_s in ((CommandTarget(("idle",)), 30.0), (LlamaTarget("http://x"), 5.0)):
+        world = running(drain=DrainRule(target, timeout_s=30.0))
+        world.settle(world.asks("stop"))
+        [asked] = world.did(Probe)
+        assert asked.timeout_s == timeout_s
+
+
 def test_a_worker_that_never_gets_idle_is_signalled_at_its_drain_timeout() -> None:
     world = running(drain=DRAIN)
     world.settle(world.asks("stop", reason="upgrade"))
