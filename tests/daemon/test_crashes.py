@@ -56,7 +56,8 @@ def test_a_daemon_killed_at_any_step_leaves_nothing_orphaned_and_nothing_doubled
     tmp_path: Path, mode: str
 ) -> None:
     crashed = 0
-    for step in range(1, LAST_STEP, 1 if mode == "sleeper" else 4):
+    steps = range(1, LAST_STEP, 1 if mode == "sleeper" else 4)
+    for step in steps:
         folder = tmp_path / str(step)
         folder.mkdir()
         daemon = Daemon(folder)
@@ -70,7 +71,7 @@ def test_a_daemon_killed_at_any_step_leaves_nothing_orphaned_and_nothing_doubled
         finally:
             daemon.close()
         assert running(daemon) == [], f"step {step}"
-    assert crashed >= 8
+    assert crashed > len(steps) // 2  # all of them, where the machine is not too slow to get that far
 
 
 def see_the_next_life(daemon: Daemon, step: int) -> None:

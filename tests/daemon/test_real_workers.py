@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.daemon import Daemon, Document, alive
-from support.llama.servers import LlamaServer
+from support.llama.servers import LlamaServer, make_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -188,3 +188,25 @@ def test_a_llama_server_whose_slots_do_not_answer_is_unhealthy(
     os.kill(first["pid"], signal.SIGSTOP)
     second = ready(daemon, first["run"])
     assert second["last_restart"]["cause"] == "unhealthy"
+
+
+def test_the_mapped_weights_of_a_llama_server_do_not_count_against_its_cap_and_what_it_allocates_does(
+    daemon: Daemon, llama_binary: LlamaServer, tmp_path: Path
+) -> None:
+    model = make_model(tmp_path / "wide.gguf", "--layers", "4", "--embd", "512", "--ff", "1024")
+    port = free_port()
+    command = llama_binary.serving(model, port)
+    ready_rule = f"    ready: {{http: 'http://127.0.0.1:{port}/health'}}\n"
+    started(daemon, command, f"{ready_rule}    memory: {{cap: 1G}}\n")
+    seen = daemon.until_worker(
+        "chat",
+        lambda one: one["phase"] == "ready" and (one["memory_file_bytes"] or 0) > model.stat().st_size,
+        "its weights are mapped",
+    )
+    assert seen["memory_bytes"] < model.stat().st_size
+    low = seen["memory_bytes"] // 2  # it needs twice that from the start: a misconfiguration, and no loop
+    text = f"{ready_rule}    memory: {{cap: {low}}}\n"
+    daemon.configure(f"{HEAD}  chat:\n    command: {json.dumps(command)}\n{text}")
+    assert daemon.run("reload").returncode == 0
+    held = daemon.until_phase("chat", "held", within_s=40.0)
+    assert held["last_restart"]["cause"] == "memory-cap"
