@@ -25,7 +25,7 @@ workers:
     start_timeout: 5s
     restart: {first: 50ms, max: 100ms, starts: 1000, within: 1h}
 """
-# One life of this worker, from its launch over its age restart to its successor, has fewer steps.
+# Steps that are tried: they reach over a launch, the readiness, the age restart and the successor.
 LAST_STEP = 45
 
 
