@@ -320,7 +320,7 @@ def test_a_driver_that_crashes_every_helper_makes_every_gpu_failed(driver: FakeD
         "echo garbage; exec cat",
         'echo \'{"round": 99, "end": true}\'; exec cat',
         'echo \'{"round": 1, "gpu": {"index": "zero"}}\'; exec cat',
-        "head -c 3000000 /dev/zero; exec cat",
+        "exec cat /dev/zero",
     ],
 )
 def test_a_helper_that_speaks_another_language_is_ended(
