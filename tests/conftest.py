@@ -1,12 +1,11 @@
 """What every test has: `require`, options for tests that need more than this machine, and a clean end.
 
 * `require(condition, why)` skips a test whose real part is absent on a laptop, and fails it in CI.
-* Tests marked `gpu` or `system` skip where there is no such part, in CI as well: CI has neither.
+* Tests marked `gpu` skip where there is none, in CI as well: CI has none.
 * After the last test no process may be left that a test has started, not even an orphan.
 """
 
 import os
-import shutil
 import signal
 import time
 import uuid
@@ -58,8 +57,6 @@ def _absent_parts() -> Mapping[str, str]:
     absent: dict[str, str] = {}
     if not Path("/proc/driver/nvidia/version").exists():
         absent["gpu"] = "no NVIDIA driver on this machine"
-    if shutil.which("qemu-system-x86_64") is None:
-        absent["system"] = "no qemu-system-x86_64 for a virtual machine"
     return absent
 
 

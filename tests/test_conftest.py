@@ -90,3 +90,20 @@ def test_an_absent_part_fails_in_ci(tmp_path: Path) -> None:
     done = outcome(tmp_path, REQUIRES, ci="true")
     assert done.returncode == 1
     assert "absent in CI: a part that nobody has" in done.stdout
+
+
+@pytest.mark.parametrize(("ci", "code", "told"), [("", 0, "1 skipped"), ("true", 1, "1 error")])
+def test_a_machine_without_qemu_skips_the_system_tests_and_ci_fails(ci: str, code: int, told: str) -> None:
+    one = "tests/system/test_machine.py::test_systemd_is_pid_1_on_cgroup_v2_with_the_memory_controller"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", one],
+        env={**os.environ, "CI": ci, "PATH": "/nonexistent"},
+        cwd=CHECKOUT,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == code
+    assert "a virtual machine needs qemu-system-x86_64 (package qemu-system-x86)" in done.stdout
+    assert told in done.stdout.splitlines()[-1]

@@ -25,6 +25,7 @@ MODULES: Final[Mapping[str, str]] = {
     "history": "history",
     "check-config": "config",
     "schema": "config",
+    "units": "units",
     "replay": "replay",
     "completion": "completion",
     "version": "version",
