@@ -8,21 +8,21 @@ import signal
 from typing import Final
 
 from supervisor.act.exits import Ending, reap
+from supervisor.act.output import Output
 from supervisor.act.program import credentials_of, helper_program
 from supervisor.act.refusal import CannotLaunchError
 from supervisor.act.spawn import Child, spawn
-from supervisor.act.worker_logs import WorkerLogs
 from supervisor.model.action import Launch
 
 PIDFD_SIGNAL_PROCESS_GROUP: Final = 4  # linux/pidfd.h, since 6.9
 
 
 class DrainCommands:
-    """Runs commands whose output goes to the worker's log. Used in the thread of an event loop only."""
+    """Runs commands whose output is a part of the worker's. Used in the thread of an event loop only."""
 
-    def __init__(self, logs: WorkerLogs) -> None:
-        """Write output to `logs`."""
-        self._logs = logs
+    def __init__(self, output: Output) -> None:
+        """Write to `output`."""
+        self._output = output
         self._pids: set[int] = set()
 
     def children(self) -> frozenset[int]:
@@ -52,7 +52,7 @@ class DrainCommands:
         return ending.code == 0, _told(ending)
 
     def _spawn(self, order: Launch, command: tuple[str, ...]) -> Child:
-        output = self._logs.open(order.worker)
+        output = self._output.open(order.worker)
         try:
             return spawn(helper_program(order, command, credentials_of(order), output))
         finally:

@@ -2,15 +2,13 @@
 
 import contextlib
 import os
-import unicodedata
-from collections import deque
 from pathlib import Path
 from typing import Final
 
+from supervisor.act.output import TAIL_BYTES, last_lines
+
 LIMIT_BYTES: Final = 16 << 20
 MODE: Final = 0o640  # what a worker prints may be private
-TAIL_BYTES: Final = 256 << 10  # read at most, from the end
-LINE_CHARACTERS: Final = 2000  # shown at most, of one line
 COPY_BYTES: Final = 1 << 20
 
 
@@ -37,6 +35,10 @@ class WorkerLogs:
         """Return a descriptor for the output of a worker that is being launched. Raises OSError."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self.path(worker), flags, MODE)
+
+    def tail(self, worker: str, lines: int) -> tuple[str, ...]:
+        """Return the last lines of a worker's output; see `Output`."""
+        return tail(self.path(worker), lines)
 
     def trim(self) -> tuple[str, ...]:
         """Shorten every file beyond the limit; return what could not be done, in words.
@@ -99,18 +101,11 @@ def _copy_end(source: int, target: Path, limit_bytes: int) -> None:
 
 
 def tail(path: Path, lines: int) -> tuple[str, ...]:
-    """Return the last lines of a worker's output, its predecessor included, fit for a terminal.
-
-    Reads 256 KiB at most, cuts lines at 2,000 characters, replaces what is not UTF-8 and removes
-    control characters. Empty where there is no output. Raises OSError where it cannot be read.
-    """
+    """Return the last lines of one file, its predecessor included, 256 KiB at most. Raises OSError."""
     content = _end_of(path, TAIL_BYTES)
     if len(content) < TAIL_BYTES and content.count(b"\n") < lines:
         content = _end_of(path.with_name(path.name + ".1"), TAIL_BYTES - len(content)) + content
-    found = content.decode(errors="replace").split("\n")
-    if found[-1] == "":
-        found.pop()
-    return tuple(_shown(line) for line in deque(found, maxlen=max(0, lines)))
+    return last_lines(content, lines)
 
 
 def _end_of(path: Path, size: int) -> bytes:
@@ -118,9 +113,3 @@ def _end_of(path: Path, size: int) -> bytes:
         file.seek(max(0, os.fstat(file.fileno()).st_size - size))
         return file.read(size)
     return b""
-
-
-def _shown(line: str) -> str:
-    """Return a line without escape sequences' power: only printable characters and tabs."""
-    kept = line.rstrip("\r")[:LINE_CHARACTERS]
-    return "".join(c for c in kept if c == "\t" or unicodedata.category(c)[0] != "C")

@@ -52,6 +52,24 @@ class StatusDocument(Struct):
     status: msgspec.Raw
 
 
+class UnitStatus(Struct):
+    """Of a worker's state: its unit, null where it has none."""
+
+    unit: str | None = None
+
+
+class UnitsStatus(Struct):
+    """Of the state of everything: the workers' units."""
+
+    workers: tuple[UnitStatus, ...]
+
+
+class UnitsReply(Struct):
+    """The answer of Status, as far as it tells units."""
+
+    status: UnitsStatus
+
+
 class IncidentsReply(Struct):
     """The answer of Incidents."""
 
@@ -113,6 +131,10 @@ class Client:
     def incident(self, ident: str) -> IncidentDetail:
         """Return one incident with its timeline."""
         return self._call("Incident", {"ident": ident}, IncidentReply).incident
+
+    def unit(self, worker: str) -> str | None:
+        """Return the systemd unit of a worker, whose journal is its output; None where it has none."""
+        return self._call("Status", {"workers": (worker,)}, UnitsReply).status.workers[0].unit
 
     def log_file(self, worker: str) -> Path:
         """Return the file that holds the worker's output."""

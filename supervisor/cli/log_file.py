@@ -39,6 +39,12 @@ class LogFile:
         """Close the file."""
         self._file.close()
 
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to show, in the predecessor neither."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._at == 0 and self._older.stat().st_size == 0
+        return self._at == 0
+
     def last(self, lines: int) -> bytes:
         """Return the last lines before the place where following begins, the predecessor's included."""
         found = _last_lines(self._file, self._at, lines)

@@ -1,4 +1,8 @@
-"""`logs`: what a worker printed."""
+"""`logs`: what a worker printed, its own lines and no others.
+
+They come from the file that holds them, or from the journal of the worker's unit, and look the same:
+without times, which `journalctl --unit=gpu-worker-NAME` adds.
+"""
 
 import os
 import re
@@ -11,6 +15,7 @@ from typing import Final
 
 from supervisor.cli.client import connect
 from supervisor.cli.command import Command, CommandError, Exit, socket_argument
+from supervisor.cli.journal import UnitJournal
 from supervisor.cli.log_file import LogFile
 from supervisor.daemon.places import find_places
 
@@ -22,37 +27,66 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 def run(arguments: Namespace) -> int:
     """Print the last lines, and with -f what follows until Ctrl-C."""
     name: str = arguments.name
-    path = _path(getattr(arguments, "socket", None), name)
+    found = _find(getattr(arguments, "socket", None), name)
+    if isinstance(found, UnitJournal):
+        if not found.has_lines():
+            _say_nothing_yet(name)
+        found.show(arguments.lines, follow=arguments.follow)
+        return Exit.DONE
     try:
-        with LogFile(path) as log:
+        with LogFile(found) as log:
+            if log.is_empty():
+                _say_nothing_yet(name)
             _write(log.last(arguments.lines))
             while arguments.follow:
                 _write(log.more())
                 time.sleep(POLL_S)
     except FileNotFoundError as error:
-        raise CommandError(f"cannot show logs of {name}: it has printed nothing yet ({path})") from error
+        raise CommandError(f"cannot show logs of {name}: it has printed nothing yet ({found})") from error
     except PermissionError as error:
-        raise CommandError(f"cannot show logs of {name}: no permission to read {path}; use sudo") from error
+        raise CommandError(f"cannot show logs of {name}: no permission to read {found}; use sudo") from error
     return Exit.DONE
 
 
-def _path(chosen: str | None, name: str) -> Path:
-    """Ask the daemon for the file; find it without, for logs are wanted most when the daemon is down."""
+def _find(chosen: str | None, name: str) -> Path | UnitJournal:
+    """Ask the daemon where it is; find it without, for logs are wanted most when the daemon is down."""
+    doing = f"show logs of {name}"
     try:
-        return connect(chosen, f"show logs of {name}").log_file(name)
+        daemon = connect(chosen, doing)
+        unit = daemon.unit(name)
+        return daemon.log_file(name) if unit is None else UnitJournal(unit, doing)
     except CommandError as error:
         if error.code is not Exit.NOT_RUNNING or chosen or not NAME.fullmatch(name):
             raise
-        for directory in _directories():
-            if os.access(directory / f"{name}.log", os.R_OK):
-                print("gpu-supervisor: the daemon is not running; this is from its last run", file=sys.stderr)
-                return directory / f"{name}.log"
-        raise
+        found = _left_behind(name, doing)
+        if found is None:
+            raise
+        _say("the daemon is not running; this is from its last run")
+        return found
+
+
+def _left_behind(name: str, doing: str) -> Path | UnitJournal | None:
+    for directory in _directories():
+        if os.access(directory / f"{name}.log", os.R_OK):
+            return directory / f"{name}.log"
+    journal = UnitJournal(f"gpu-worker-{name}.service", doing)
+    try:
+        return journal if journal.has_lines() else None
+    except CommandError:  # it is the daemon that was asked for, and it is not running
+        return None
 
 
 def _directories() -> Iterator[Path]:
     yield find_places(os.environ, os.getuid()).log_dir
     yield find_places({}, 0).log_dir
+
+
+def _say(text: str) -> None:
+    print(f"gpu-supervisor: {text}", file=sys.stderr)
+
+
+def _say_nothing_yet(name: str) -> None:
+    _say(f"{name} has printed nothing yet")
 
 
 def _write(content: bytes) -> None:

@@ -40,6 +40,14 @@ class UnknownWorkerError(Exception):
         self.name = name
 
 
+class NoLogFileError(Exception):
+    """What this worker prints is kept in no file."""
+
+    def __init__(self, name: str) -> None:
+        """Take the name that was asked for."""
+        super().__init__(f"no file holds the output of {name}: it is in the journal of its unit")
+
+
 class Desk(Protocol):
     """What the daemon answers to operators. All of it is called in the daemon's loop."""
 
@@ -66,7 +74,7 @@ class Desk(Protocol):
         ...
 
     def log_file(self, worker: str) -> str:
-        """Return the path of the worker's output; raises UnknownWorkerError."""
+        """Return the path of the worker's output; raises UnknownWorkerError, NoLogFileError."""
         ...
 
 
@@ -222,6 +230,8 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
             return self._desk.log_file(worker)
         except UnknownWorkerError as unknown:
             raise refusal("NoSuchWorker", worker=unknown.name) from unknown
+        except NoLogFileError as none:
+            raise refusal("Failed", reason=str(none)) from none
 
     def _log(self, command: str) -> None:
         """Tell of a command and of who gave it."""

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from supervisor.act.output import Output
 from supervisor.config import Fault, difference, load, this_machine
-from supervisor.daemon.control_interface import UnknownWorkerError
+from supervisor.daemon.control_interface import NoLogFileError, UnknownWorkerError
 from supervisor.daemon.history import History
 from supervisor.daemon.loop import Loop
 from supervisor.daemon.mailbox import Mailbox
@@ -31,7 +32,7 @@ class DeskParts(Struct, frozen=True):
     notice: Callable[[Notice], None]
     context: Callable[[str | None], StatusContext]  # given why the last reload was refused
     config: Path
-    log_file: Callable[[str], Path]
+    output: Output
 
 
 class Desk:
@@ -98,10 +99,13 @@ class Desk:
         return await self._parts.history.incident(ident)
 
     def log_file(self, worker: str) -> str:
-        """Return the path of the worker's output; raises UnknownWorkerError."""
+        """Return the path of the worker's output; raises UnknownWorkerError, NoLogFileError."""
         if worker not in self._parts.loop.memory.workers:
             raise UnknownWorkerError(worker)
-        return str(self._parts.log_file(worker))
+        path = self._parts.output.path(worker)
+        if path is None:
+            raise NoLogFileError(worker)
+        return str(path)
 
 
 def _lines(faults: tuple[Fault, ...]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from msgspec import Struct
@@ -10,10 +10,10 @@ from msgspec import Struct
 from supervisor.model.memory import Life, Memory
 from supervisor.model.phase import Phase
 from supervisor.model.snapshot import GpuSample, HostSample, Sighting, Snapshot
-from supervisor.sense.forest import Forest
 from supervisor.sense.gpu.attribute import with_vram
 from supervisor.sense.gpu.sensor import GpuSensor
 from supervisor.sense.host import HostSensor
+from supervisor.sense.trees import Trees
 
 # Its tree is about to be empty: it is looked at in every turn.
 LEAVING: Final = frozenset({Phase.KILLING, Phase.RECLAIMING})
@@ -25,8 +25,9 @@ class Sensors(Struct, frozen=True):
     """Everything that reads the world."""
 
     host: HostSensor
-    forest: Forest
+    trees: Trees
     gpu: GpuSensor
+    stirred: Callable[[], frozenset[str]] = frozenset  # workers that have met a limit of the kernel's
 
 
 class Observer:
@@ -59,8 +60,8 @@ class Observer:
         lives = {name: worker.life for name, worker in memory.workers.items() if worker.life is not None}
         leaving = {name for name in lives if name in gone or memory.workers[name].phase in LEAVING}
         if due is None or leaving:
-            self._sensors.forest.refresh()
-        wanted = set(lives) if due is None else leaving.union(due)
+            self._sensors.trees.refresh()
+        wanted = set(lives) if due is None else leaving.union(due, self._sensors.stirred())
         gpus = self._sensors.gpu.gpus()
         same_gpus = gpus == self._gpus
         self._gpus = gpus
@@ -78,7 +79,7 @@ class Observer:
         past = self._sightings.get(name)
         if not fresh and past is not None and past.run == life.run:
             return past if same_gpus else with_vram(past, self._gpus, life.gpus)
-        return with_vram(self._sensors.forest.sight(life.run, now_s), self._gpus, life.gpus)
+        return with_vram(self._sensors.trees.sight(life.run, now_s), self._gpus, life.gpus)
 
     def find_children(self) -> None:
         """Look for what workers have started since the last look, while their parents live to tell.
@@ -86,21 +87,21 @@ class Observer:
         A child that left the session and wiped its environment can be told by its parent alone: it is
         looked for before that is signalled.
         """
-        self._sensors.forest.refresh()
+        self._sensors.trees.refresh()
 
     def measure_exactly(self, memory: Memory, now_s: float) -> None:
         """Have the trees that come near their cap measured in a thread, shared pages counted once."""
-        forest = self._sensors.forest
+        trees = self._sensors.trees
         for worker in memory.workers.values():
             life = worker.life
             cap = None if life is None else life.plan.memory.cap_bytes
             if life is None or cap is None or life.identity is None:
                 continue
-            if forest.exact_due(life.run, int(cap * EXACT_FROM), now_s):
+            if trees.exact_due(life.run, int(cap * EXACT_FROM), now_s):
                 task = asyncio.create_task(self._measure(life.run))
                 self._measuring.add(task)
                 task.add_done_callback(self._measuring.discard)
 
     async def _measure(self, run: str) -> None:
         with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
-            await asyncio.to_thread(self._sensors.forest.exact, run)
+            await asyncio.to_thread(self._sensors.trees.exact, run)

@@ -1,17 +1,15 @@
 """Tells the world what happened in a turn: the log, the history, systemd, the recording."""
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from supervisor.act.worker_logs import tail
+from supervisor.act.output import Output
 from supervisor.daemon.history import History
 from supervisor.daemon.logs import NoticeLog, healthy_line
 from supervisor.daemon.loop import Turn
@@ -37,7 +35,7 @@ class Outlets(Struct, frozen=True):
     history: History
     service: Service
     recorder: Recorder | None
-    log_file: Callable[[str], Path]
+    output: Output
     context: Callable[[], StatusContext]
 
 
@@ -65,8 +63,12 @@ class DaemonPublisher:
             task.add_done_callback(self._tasks.discard)
 
     async def _attach(self, incident: str, worker: str) -> None:
-        with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
-            lines = await asyncio.to_thread(tail, self._outlets.log_file(worker), TAIL_LINES)
+        try:
+            lines = await asyncio.to_thread(self._outlets.output.tail, worker, TAIL_LINES)
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread, the machine is out of pids
+            text = f"the incident is without its last lines: {error}"
+            self._outlets.log(Notice("warning", "degraded", text, worker=worker))
+        else:
             self._outlets.history.attach(incident, lines)
 
     def still_alive(self) -> None:

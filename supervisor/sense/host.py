@@ -133,14 +133,23 @@ class PressureTrigger:
         """Take over the descriptor of the pressure file, with its trigger set, and the epoll it is in."""
         self._watched = watched
         self._epoll = epoll
+        self._watching = True
 
     def fileno(self) -> int:
         """Return the descriptor for `loop.add_reader`."""
         return self._epoll.fileno()
 
-    def drain(self) -> None:
-        """Take note of it; call this whenever the descriptor is readable."""
-        self._epoll.poll(0)
+    def drain(self) -> bool:
+        """Take note of it, whenever the descriptor is readable; tell whether the kernel goes on watching.
+
+        The trigger of a cgroup that was removed would be readable for ever (kernfs answers every poll
+        with POLLERR), so it is let go of: the descriptor then stays silent until `close`.
+        """
+        for _, events in self._epoll.poll(0):
+            if events & select.EPOLLERR:
+                self._epoll.unregister(self._watched)
+                self._watching = False
+        return self._watching
 
     def close(self) -> None:
         """Let the trigger go."""
@@ -149,7 +158,10 @@ class PressureTrigger:
 
 
 def open_trigger(path: Path = Path("/proc/pressure/memory")) -> PressureTrigger | Missing:
-    """Ask the kernel to tell when processes stall for want of memory; Missing where it will not."""
+    """Ask the kernel to tell when processes stall for want of memory; Missing where it will not.
+
+    `path` may be the memory.pressure of a cgroup, for the processes in it.
+    """
     epoll: select.epoll | None = None
     watched: int | None = None
     try:

@@ -146,3 +146,22 @@ def test_the_kernel_wakes_a_poll_when_processes_stall() -> None:
     trigger.close()
     assert open_files() == before
     assert sys.platform == "linux"
+
+
+def test_a_trigger_whose_cgroup_is_removed_says_so_and_falls_silent() -> None:
+    # As with a removed cgroup, POLLERR stands for good at a pipe that nobody reads.
+    before = open_files()
+    reader, writer = os.pipe()
+    epoll = select.epoll()
+    epoll.register(writer, select.EPOLLPRI)
+    trigger = PressureTrigger(writer, epoll)
+    with select.epoll() as loop:
+        loop.register(trigger, select.EPOLLIN)
+        assert trigger.drain() is True
+        os.close(reader)
+        assert loop.poll(0) == [(trigger.fileno(), select.EPOLLIN)]
+        assert trigger.drain() is False
+        assert loop.poll(0) == []
+        assert trigger.drain() is False
+    trigger.close()
+    assert open_files() == before
