@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -28,10 +30,12 @@ from supervisor.act.worker_logs import WorkerLogs
 from supervisor.model.action import Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, Launched, LaunchFailed
-from supervisor.model.plan import NotifyTarget
+from supervisor.model.plan import NotifyTarget, Plan
 from supervisor.model.snapshot import Identity
 from supervisor.sense.forest import Forest, Member, Root
 from supervisor.sense.procfs import boot_id
+
+STRAYS_GONE_S: Final = 5.0  # a process of many GB takes a second or two to go
 
 
 class LaunchPlaces(Struct, frozen=True):
@@ -52,26 +56,41 @@ class DirectLauncher:
     kind = "direct"
 
     def __init__(
-        self, places: LaunchPlaces, forest: Forest, tell: Tell, loop: asyncio.AbstractEventLoop
+        self,
+        places: LaunchPlaces,
+        forest: Forest,
+        tell: Tell,
+        loop: asyncio.AbstractEventLoop,
+        warn: Callable[[str], None],
     ) -> None:
         """Become the reaper of all orphans below, and the only daemon at `places`.
 
-        Changes this process: subreaper, ignored signals, its limit of open files. Raises OSError,
-        also where another daemon is at work.
+        `warn` is told what goes wrong beside a worker. Changes this process: subreaper, ignored signals,
+        its limit of open files. Raises OSError, also where another daemon is at work.
         """
         self._sole = SoleOwner(places.runtime_dir)
         become_subreaper()
         hand_down_default_signals()
         self._file_limits = raise_file_limit()
-        self.logs = WorkerLogs(places.log_dir)
+        self.output = WorkerLogs(places.log_dir)
         self._places = places
         self._boot_id = boot_id(Path("/proc"))
-        self._forest = forest
+        self.trees = self._forest = forest
         self._tell = tell
+        self._warn = warn
+        self._trimming: asyncio.Task[None] | None = None
         self._runs = Runs(places.runtime_dir / "runs")
         self._notify = NotifySockets(places.runtime_dir / "notify", tell, loop)
         self._exits = Exits(loop, self._ended)
         self._lives: dict[str, Run] = {}  # by run, from its launch to its forgetting
+
+    def stirred(self) -> frozenset[str]:
+        """Return nobody: the kernel limits none of them."""
+        return frozenset()
+
+    async def open(self, plan: Plan) -> None:
+        """Do nothing: all is there."""
+        del plan
 
     def launch(self, order: Launch) -> None:
         """Start one life, unless anything of an earlier one of this worker is alive."""
@@ -109,7 +128,7 @@ class DirectLauncher:
             self._notify.drop(order.worker)
             self._runs.remove(order.worker, order.run)
 
-    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+    async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         """Find the lives of an earlier daemon; blocks for up to 0.5 s. Raises OSError.
 
         A life with an identity is that process or it is gone: boot id, pid and start time decide. One
@@ -139,8 +158,43 @@ class DirectLauncher:
                 self._runs.remove(worker, record.run)
         return count
 
+    async def end_strays(self, known: Collection[str]) -> int:
+        """Kill all strays, wanted or not, and give them the time to go before anything is started."""
+        del known
+        count = self.kill_strays()
+        if count:
+            await self._until_strays_are_gone()
+        return count
+
+    async def _until_strays_are_gone(self) -> None:
+        give_up_s = time.monotonic() + STRAYS_GONE_S
+        while strays := self.strays():
+            if time.monotonic() > give_up_s:
+                self._warn(f"processes of {', '.join(sorted(strays))} outlive SIGKILL")
+                return
+            await asyncio.sleep(0.05)
+
+    async def is_restarting(self) -> bool:
+        """Return False: what is started as a process of its own ends with the supervisor."""
+        return False
+
+    def tidy(self, plan: Plan) -> None:
+        """Shorten the files of what workers print, in a thread."""
+        del plan
+        if self._trimming is None or self._trimming.done():
+            self._trimming = asyncio.get_running_loop().create_task(self._trim())
+
+    async def _trim(self) -> None:
+        with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
+            for fault in await asyncio.to_thread(self.output.trim):
+                self._warn(fault)
+
+    def reap(self, protected: Collection[int]) -> None:
+        """Reap ended orphans of workers. `protected` are children that others wait for."""
+        self.reap_orphans(protected)
+
     def reap_orphans(self, protected: Collection[int] = ()) -> int:
-        """Reap ended orphans of workers; return how many. `protected` are children that others wait for."""
+        """Reap as `reap` does; return how many were reaped."""
         return reap_orphans({*protected, *self.children()})
 
     def children(self) -> frozenset[int]:
@@ -181,7 +235,7 @@ class DirectLauncher:
         with contextlib.ExitStack() as after, contextlib.ExitStack() as undo:
             notify = self._bind(order, credentials.uid)
             undo.callback(self._notify.drop, order.worker)
-            output = self.logs.open(order.worker)
+            output = self.output.open(order.worker)
             after.callback(os.close, output)
             program = worker_program(order, credentials, output, notify)
             self._runs.write(Run(order.worker, order.run))

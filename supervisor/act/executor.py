@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from supervisor.act.launcher import Launcher, Tell
+from supervisor.act.launcher import Orders, Tell
 from supervisor.act.prober import Prober
 from supervisor.act.refusal import because
 from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
@@ -16,7 +16,7 @@ class Executor:
 
     def __init__(
         self,
-        launcher: Launcher,
+        launcher: Orders,
         prober: Prober,
         notice: Callable[[Notice], None],
         tell: Tell,
@@ -31,14 +31,14 @@ class Executor:
         self._dry_run = dry_run
         self._lives: dict[str, Launch] = {}  # by run: how it was launched, for what is asked of it
 
-    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+    async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         """Have the launcher find earlier lives, before the first turn; see `Launcher.adopt`."""
         if self._dry_run:
             return {}
         for worker, life in lives.items():
             gpus = None if life.plan.gpus.kind == "any" else life.gpus
             self._lives[life.run] = Launch(worker, life.run, life.plan, life.settings, gpus, "adopted")
-        return self._launcher.adopt(lives)
+        return await self._launcher.adopt(lives)
 
     def carry_out(self, actions: Sequence[Action]) -> None:
         """Carry out every action, in order; what the operating system refuses is told, never raised."""

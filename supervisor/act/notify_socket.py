@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from supervisor.act.notify_message import merge, parse_notification
 from supervisor.model.news import Notified
@@ -18,23 +18,45 @@ MESSAGES_A_WAKE: Final = 16
 PAUSE_S: Final = 0.05  # between two wakes: a worker that floods its socket waits, the loop does not
 
 
+class SocketStore(Protocol):
+    """Keeps sockets while one daemon ends and the next begins."""
+
+    def take(self, name: str) -> socket.socket | None:
+        """Return what an earlier daemon had kept, once."""
+        ...
+
+    def keep(self, name: str, kept: socket.socket) -> None:
+        """Have a socket kept."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Have it kept no longer."""
+        ...
+
+
 class NotifySockets:
     """One datagram socket for each running worker. Used in the thread of its event loop only.
 
-    A socket is bound again under the same path by the next daemon, so a worker that outlives one
-    goes on reporting; what it says in between is refused to it. Descriptors that are sent along
+    A worker that outlives a daemon goes on reporting to the next. What it says in between waits in the
+    socket where there is a store that keeps it; else the socket is bound again under the same path, and
+    what is said before is refused. Descriptors that are sent along
     (BARRIER=1, FDSTORE=1) are closed by the kernel since no room is given for them, which is what
     a barrier waits for.
     """
 
     def __init__(
-        self, directory: Path, tell: Callable[[Notified], None], loop: asyncio.AbstractEventLoop
+        self,
+        directory: Path,
+        tell: Callable[[Notified], None],
+        loop: asyncio.AbstractEventLoop,
+        store: SocketStore | None = None,
     ) -> None:
         """Keep the sockets in `directory`, made where it is missing: workers of any user may enter it."""
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._directory = directory
         self._tell = tell
         self._loop = loop
+        self._store = store
         self._bound: dict[str, tuple[str, socket.socket, Path]] = {}
 
     def path(self, worker: str) -> Path:
@@ -53,16 +75,9 @@ class NotifySockets:
         path = self.path(worker)
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise OSError(f"cannot bind {path}: a socket's path has at most {LONGEST_PATH} bytes")
-        path.unlink(missing_ok=True)
-        bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        try:
-            bound.bind(os.fsencode(path))
-            path.chmod(0o600)
-            if uid is not None:
-                os.chown(path, uid, -1, follow_symlinks=False)
-        except OSError:
-            bound.close()
-            raise
+        bound = self._kept(run, path) or _bound_at(path, uid)
+        if self._store is not None:
+            self._store.keep(run, bound)
         self._bound[worker] = (run, bound, path)
         self._loop.add_reader(bound, self._readable, worker, run)
         return path
@@ -70,8 +85,10 @@ class NotifySockets:
     def drop(self, worker: str) -> None:
         """Listen to a worker no longer, and remove its socket."""
         if worker in self._bound:
-            _, bound, path = self._bound.pop(worker)
+            run, bound, path = self._bound.pop(worker)
             self._loop.remove_reader(bound)
+            if self._store is not None:
+                self._store.drop(run)
             bound.close()
             with contextlib.suppress(OSError):
                 path.unlink()
@@ -82,6 +99,17 @@ class NotifySockets:
             self._loop.remove_reader(bound)
             bound.close()
         self._bound.clear()
+
+    def _kept(self, run: str, path: Path) -> socket.socket | None:
+        """Return the socket that an earlier daemon has bound for this run, if it still has its path."""
+        kept = None if self._store is None else self._store.take(run)
+        if kept is None:
+            return None
+        if kept.getsockname() != str(path) or not path.is_socket():
+            kept.close()
+            return None
+        kept.settimeout(0)
+        return kept
 
     def _readable(self, worker: str, run: str) -> None:
         if self._bound.get(worker, ("",))[0] != run:
@@ -104,6 +132,20 @@ class NotifySockets:
         known = self._bound.get(worker)
         if known is not None and known[1] is bound:
             self._loop.add_reader(bound, self._readable, worker, run)
+
+
+def _bound_at(path: Path, uid: int | None) -> socket.socket:
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        bound.bind(os.fsencode(path))
+        path.chmod(0o600)
+        if uid is not None:
+            os.chown(path, uid, -1, follow_symlinks=False)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def _receive(bound: socket.socket) -> bytes | None:

@@ -46,6 +46,7 @@ def plan_of(shape: ConfigShape, report: Report) -> Plan:
         workers=workers,
         poll_interval_s=shape.poll_interval,
         launcher=shape.launcher,
+        stop_workers=shape.stop_workers,
         host=_host(shape),
         gpu=_gpu(shape),
         alerts=_alerts(shape.alerts, report),

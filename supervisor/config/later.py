@@ -12,14 +12,12 @@ def later_of(plan: Plan) -> tuple[str, ...]:
     for base, replicas in bases_of(plan.workers).items():
         lines.extend(
             f"workers.{base}.{key}: {why}"
-            for key, why in _of_worker(replicas[0], direct=plan.launcher != "systemd")
+            for key, why in _of_worker(replicas[0], direct=plan.launcher == "direct")
         )
     return tuple(lines)
 
 
 def _of_file(plan: Plan) -> Iterator[str]:
-    if plan.launcher == "systemd":
-        yield "launcher: systemd is refused by `run`; write auto or direct"
     if plan.gpu.power_near != GpuPlan().power_near:
         yield "gpu.power_near: no worker is told to ease off"
     if plan.alerts != AlertsPlan():

@@ -274,8 +274,11 @@ class ConfigShape(Struct, frozen=True, forbid_unknown_fields=True):
     ] = _PLAN.poll_interval_s
     launcher: Annotated[
         Literal["auto", "systemd", "direct"],
-        _says("who starts the workers; auto is direct in this version"),
+        _says("who starts the workers; auto: systemd in a system service, else direct"),
     ] = _PLAN.launcher
+    stop_workers: Annotated[
+        bool, _says("whether stopping the supervisor stops the workers; restarting it never does")
+    ] = _PLAN.stop_workers
     host: Annotated[HostShape, _says("when the machine's own memory is an emergency")] = HostShape()
     gpu: Annotated[GpuShape, _says("what is shown of a GPU, and when a worker on it is restarted")] = (
         GpuShape()

@@ -1,13 +1,13 @@
 """The one place where the parts of the daemon are made and joined."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +19,15 @@ from supervisor import __version__
 from supervisor.act.direct import DirectLauncher, LaunchPlaces
 from supervisor.act.drain_command import DrainCommands
 from supervisor.act.executor import Executor
+from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
 from supervisor.config import Loaded, load, this_machine
 from supervisor.daemon import logs
+from supervisor.daemon.choice import CannotChooseError, Kind, choose, look_around
 from supervisor.daemon.control import Control
 from supervisor.daemon.control_socket import ControlSocketError, Listening, listen
 from supervisor.daemon.desk import Desk, DeskParts
+from supervisor.daemon.fd_store import FdStore
 from supervisor.daemon.history import History
 from supervisor.daemon.instance import Instance
 from supervisor.daemon.keeper import Keeper
@@ -45,13 +48,13 @@ from supervisor.model.plan import Plan
 from supervisor.model.reading import Missing
 from supervisor.sense.forest import Forest
 from supervisor.sense.gpu.sensor import GpuSensor
-from supervisor.sense.host import HostSensor, open_trigger
+from supervisor.sense.host import HostSensor, PressureTrigger, open_trigger
 from supervisor.sense.procfs import boot_id
 
 PROC: Final = Path("/proc")
 # Beyond the longest stop_timeout: until it is said that SIGKILL ends nothing, and to write the history.
 AFTER_STOP_S: Final = 75.0
-STRAYS_GONE_S: Final = 5.0  # a process of many GB takes a second or two to go
+SLICE_PRESSURE: Final = Path("/sys/fs/cgroup/gpu.slice/gpu-workers.slice/memory.pressure")
 CONFIG_IS_WRONG: Final = 78  # EX_CONFIG, and RestartPreventExitStatus= of the unit
 
 
@@ -61,6 +64,7 @@ class Setting(Struct, frozen=True):
     options: RunOptions
     places: Places
     plan: Plan
+    launcher: Kind
     listening: Listening | None  # None in a dry run
     started_s: float
 
@@ -87,15 +91,16 @@ def _run(options: RunOptions, places: Places, uid: int) -> int:
     loaded = load(places.config, machine=this_machine())
     if loaded.plan is None:
         return _refuse_config(loaded)
-    launcher = options.launcher or loaded.plan.launcher
-    if launcher == "systemd":
-        return _fail("launcher systemd is not in this version; use direct or auto")
+    try:
+        kind = choose(options.launcher or loaded.plan.launcher, look_around(os.environ, uid, os.getppid()))
+    except CannotChooseError as error:
+        return _fail(str(error))
     try:
         make_places(places, uid)
         listening = None if options.dry_run else listen(places.control)
     except (OSError, ControlSocketError) as error:
         return _fail(str(error))
-    setting = Setting(options, places, loaded.plan, listening, time.monotonic())
+    setting = Setting(options, places, loaded.plan, kind, listening, time.monotonic())
     try:
         return asyncio.run(_serve(setting, loaded))
     except OSError as error:
@@ -150,30 +155,43 @@ class Daemon:
         self._instance.keep(memory.instance)
         self._mailbox = Mailbox()
         self._service = Service(os.environ)
-        self._forest = Forest(PROC, reaper=os.getpid())
+        self._store = FdStore(os.environ, os.getpid())
+        self._host = HostSensor(PROC)
         self._gpu = GpuSensor(tell=self._mailbox.nudge)
-        self._launcher = DirectLauncher(
-            LaunchPlaces(places.runtime_dir, places.log_dir, memory.instance),
-            self._forest,
-            self._mailbox.tell,
-            self._loop,
-        )
+        self._launcher = self._make_launcher(memory.instance)
         self._publisher = DaemonPublisher(self._outlets())
-        prober = Prober(DrainCommands(self._launcher.logs), self._mailbox.tell, self._loop)
+        prober = Prober(DrainCommands(self._launcher.output), self._mailbox.tell, self._loop)
         self._executor = Executor(
             self._launcher, prober, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
         )
-        observer = Observer(Sensors(HostSensor(PROC), self._forest, self._gpu))
+        observer = Observer(Sensors(self._host, self._launcher.trees, self._gpu, self._launcher.stirred))
         self._observer = observer
         parts = Parts(
             observer, self._executor, self._keeper, self._mailbox, self._publisher, self._tidy, self._reap
         )
         self.loop = Loop(setting.plan, memory, parts)
-        self._trimming: asyncio.Task[None] | None = None
         self._control: Control | None = None
-        self._trigger = open_trigger()
-        self._reloads: set[asyncio.Task[object]] = set()
+        self._triggers: list[PressureTrigger] = []
+        self._beside: set[asyncio.Task[object]] = set()
         self._told_to_end = False
+
+    def _make_launcher(self, instance: str) -> Launcher:
+        places = self._setting.places
+        if self._setting.launcher == "systemd" and not self._setting.options.dry_run:
+            from supervisor.act.systemd_launcher import SystemdLauncher, SystemdPlaces  # noqa: PLC0415 - 4 MiB
+
+            total = self._host.read(time.monotonic()).memory_total_bytes
+            if isinstance(total, Missing):
+                raise OSError(total.why)
+            where = SystemdPlaces(places.runtime_dir, total)
+            return SystemdLauncher(where, self._mailbox.tell, self._warn, self._mailbox.nudge, self._store)
+        return DirectLauncher(
+            LaunchPlaces(places.runtime_dir, places.log_dir, instance),
+            Forest(PROC, reaper=os.getpid()),
+            self._mailbox.tell,
+            self._loop,
+            self._warn,
+        )
 
     def notice(self, notice: Notice) -> None:
         """Tell people; callable before the publisher is there."""
@@ -210,13 +228,13 @@ class Daemon:
         if self._recorder is not None:
             self._recorder.start()
         return Outlets(
-            self._log, self._history, self._service, self._recorder, self._launcher.logs.path, self._context
+            self._log, self._history, self._service, self._recorder, self._launcher.output, self._context
         )
 
     def _context(self, refused: str | None = None) -> StatusContext:
         return StatusContext(
             version=__version__,
-            launcher="direct",
+            launcher=self._setting.launcher,
             started_s=self._setting.started_s,
             config=str(self._setting.places.config),
             config_refused=refused,
@@ -228,17 +246,19 @@ class Daemon:
         """Adopt what an earlier daemon left, open the doors, and go round until told to end."""
         desk = self._desk()
         self._listen_to_signals(desk)  # one that comes from here on is obeyed in the first turn
+        await self._launcher.open(self.loop.plan)
         await self._adopt()
         await self._gpu.start()
         places = self._setting.places
         count = len(self.loop.plan.workers)
-        text = f"version {__version__}, launcher direct, {count} workers of {places.config}"
+        text = f"version {__version__}, launcher {self._setting.launcher}, {count} workers of {places.config}"
         self.notice(Notice("info", "supervisor started", text, fields={"control": str(places.control)}))
         if self._setting.listening is not None:
             self._control = Control(self._setting.listening, desk, self.notice)
             self._control.start()
-        if not isinstance(self._trigger, Missing):
-            self._loop.add_reader(self._trigger.fileno(), self._stalled)
+        self._watch_stalls(Path("/proc/pressure/memory"))
+        if self._setting.launcher == "systemd":
+            self._watch_stalls(SLICE_PRESSURE)
         gc.collect()
         gc.freeze()  # what was made until now lives as long as the daemon
         await self.loop.run()
@@ -248,28 +268,18 @@ class Daemon:
             return
         self._keeper.begin(self.loop.memory)
         lives = {name: one.life for name, one in self.loop.memory.workers.items() if one.life is not None}
-        found = self._executor.adopt(lives)
+        found = await self._executor.adopt(lives)
         for name, identity in found.items():
             life = lives[name]
             if life.identity is None:
                 self._mailbox.tell(Launched(name, life.run, identity))
             text = f"pid {identity.pid} of an earlier supervisor is watched again"
             self.notice(Notice("info", "worker adopted", text, worker=name))
-        killed = self._launcher.kill_strays()
-        if killed:
-            text = f"{killed} processes of lives that nobody remembers were ended"
+        self._store.drop_rest()  # sockets of lives that are over
+        ended = await self._launcher.end_strays(self.loop.plan.workers)
+        if ended:
+            text = f"{ended} that belong to lives that nobody remembers were ended"
             self.notice(Notice("warning", "strays ended", text))
-            await self._until_strays_are_gone()
-
-    async def _until_strays_are_gone(self) -> None:
-        """Give what was killed the time to go before anything is started in its place."""
-        give_up_s = time.monotonic() + STRAYS_GONE_S
-        while strays := self._launcher.strays():
-            if time.monotonic() > give_up_s:
-                text = f"processes of {', '.join(sorted(strays))} outlive SIGKILL"
-                self.notice(Notice("error", "strays unkillable", text))
-                return
-            await asyncio.sleep(0.05)
 
     def _desk(self) -> Desk:
         return Desk(
@@ -281,7 +291,7 @@ class Daemon:
                 self.notice,
                 self._context,
                 self._setting.places.config,
-                self._launcher.logs.path,
+                self._launcher.output,
             )
         )
 
@@ -291,23 +301,46 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, self._reload, desk)
 
     def _end(self) -> None:
-        if not self._told_to_end:
-            self._service.stopping()
+        if self._told_to_end:
+            self._mailbox.tell(Shutdown(hurry=True))
+            return
+        self._told_to_end = True
+        self._service.stopping()
+        self._beside_the_loop(self._find_out_how_to_end())
+
+    async def _find_out_how_to_end(self) -> None:
+        """End with the workers, or without them where they are to run on."""
+        if not self.loop.plan.stop_workers:
+            why = "workers run on, as stop_workers has it"
+        elif await self._launcher.is_restarting():
+            why = "workers run on, and the next one adopts them"
+        else:
             lives = [one.life for one in self.loop.memory.workers.values() if one.life is not None]
             longest_s = max((life.plan.stop_timeout_s for life in lives), default=0.0)
             self._service.extend(longest_s + AFTER_STOP_S)
             self.notice(Notice("info", "supervisor ends", "it was told to; a second signal hurries"))
-        self._mailbox.tell(Shutdown(hurry=self._told_to_end))
-        self._told_to_end = True
+            self._mailbox.tell(Shutdown())
+            return
+        self.notice(Notice("info", "supervisor ends", f"it was told to; {why}"))
+        self._mailbox.tell(Shutdown(leave=True))
 
     def _reload(self, desk: Desk) -> None:
-        task: asyncio.Task[object] = self._loop.create_task(desk.reload("SIGHUP"))
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        self._beside_the_loop(desk.reload("SIGHUP"))
 
-    def _stalled(self) -> None:
-        if not isinstance(self._trigger, Missing):
-            self._trigger.drain()
+    def _beside_the_loop(self, work: Coroutine[object, object, object]) -> None:
+        task: asyncio.Task[object] = self._loop.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def _watch_stalls(self, path: Path) -> None:
+        """Have the kernel wake the loop when memory stalls, where it grants that."""
+        trigger = open_trigger(path)
+        if not isinstance(trigger, Missing):
+            self._triggers.append(trigger)
+            self._loop.add_reader(trigger.fileno(), self._stalled, trigger)
+
+    def _stalled(self, trigger: PressureTrigger) -> None:
+        trigger.drain()
         self._mailbox.nudge()
 
     def _tidy(self, memory: Memory) -> None:
@@ -315,25 +348,19 @@ class Daemon:
         self._observer.measure_exactly(memory, time.monotonic())
         if self._setting.options.dry_run:
             return
-        if self._trimming is None or self._trimming.done():
-            self._trimming = self._loop.create_task(self._trim())
+        self._launcher.tidy(self.loop.plan)
 
     def _reap(self) -> None:
         if not self._setting.options.dry_run:
-            self._launcher.reap_orphans(self._executor.children())
-
-    async def _trim(self) -> None:
-        with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
-            for fault in await asyncio.to_thread(self._launcher.logs.trim):
-                self.notice(Notice("warning", "degraded", fault))
+            self._launcher.reap(self._executor.children())
 
     async def close(self) -> None:
         """Let go of everything, in the order in which it is used; workers that still run go on."""
         if self._control is not None:
             await self._control.close()
-        if not isinstance(self._trigger, Missing):
-            self._loop.remove_reader(self._trigger.fileno())
-            self._trigger.close()
+        for trigger in self._triggers:
+            self._loop.remove_reader(trigger.fileno())
+            trigger.close()
         self._executor.close()
         await self._gpu.close()
         self._launcher.close()

@@ -21,6 +21,7 @@ class Scratch:
         "gpus",
         "host",
         "hurry",
+        "leave",
         "memory",
         "plan",
         "samples",
@@ -40,6 +41,7 @@ class Scratch:
         self.host: HostMemory = memory.host
         self.stopping = memory.stopping
         self.hurry = memory.hurry
+        self.leave = False  # the daemon ends, and the workers run on
         self.blind = False  # the host's memory could not be read
         self.actions: list[Action] = []
 

@@ -1,6 +1,6 @@
 """One turn: from what is wanted, remembered, seen and heard to what is done and remembered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -59,8 +59,8 @@ def _conclude(scratch: Scratch) -> Decision:
     )
     due = [one.due_s for one in scratch.workers.values() if one.phase in LIVING or one.phase is Phase.WAITING]
     due = [at for at in due if at != NEVER_S]
-    done = scratch.stopping and all(_let_go(one) for one in scratch.workers.values())
-    return Decision(tuple(scratch.actions), memory, min(due, default=None), done=done)
+    gone = scratch.stopping and all(_let_go(one) for one in scratch.workers.values())
+    return Decision(tuple(scratch.actions), memory, min(due, default=None), done=gone or scratch.leave)
 
 
 def _let_go(worker: WorkerMemory) -> bool:
@@ -185,16 +185,23 @@ def _launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) -
 
 def _exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
     cause, how = _how_it_ended(news)
-    after_s = scratch.now_s - life.launched_s
+    fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
+    if news.oom_kill:
+        worker = scratch.put(replace(worker, oom_events=worker.oom_events + 1))
     if worker.stop is None:
-        order = Order(cause, f"{how} after {after_s:.1f} s", After.RESTART, counts=True)
-        _end_unasked(scratch, worker, order)
+        order = Order(
+            cause, f"{how} after {scratch.now_s - life.launched_s:.1f} s", After.RESTART, counts=True
+        )
+        _end_unasked(scratch, worker, order, fields)
         return
-    scratch.tell(Notice("info", "worker exited", how, worker=worker.name, cause=worker.stop.cause))
+    notice = Notice("info", "worker exited", how, worker=worker.name, cause=worker.stop.cause, fields=fields)
+    scratch.tell(notice)
     _gone(scratch, worker, worker.stop)
 
 
-def _end_unasked(scratch: Scratch, worker: WorkerMemory, order: Order) -> None:
+def _end_unasked(
+    scratch: Scratch, worker: WorkerMemory, order: Order, more: Mapping[str, Field] | None = None
+) -> None:
     life = worker.life
     if worker.stop is None and life is not None:
         incident = worker.incident or life.run
@@ -210,7 +217,7 @@ def _end_unasked(scratch: Scratch, worker: WorkerMemory, order: Order) -> None:
                 pending=None,
             )
         )
-        fields = {"memory_bytes": life.last_memory_bytes, "run": life.run}
+        fields = {"memory_bytes": life.last_memory_bytes, "run": life.run, **(more or {})}
         scratch.tell(
             Notice(
                 "warning", "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
@@ -229,11 +236,14 @@ def _gone(scratch: Scratch, worker: WorkerMemory, begun: Stop) -> None:
 
 
 def _how_it_ended(news: Exited) -> tuple[Cause, str]:
+    detail = f" ({news.detail})" if news.detail else ""
+    if news.oom_kill:
+        return Cause.HOST_OOM_KILL, f"killed by the kernel's OOM killer{detail}"
     if news.signal is not None:
-        return Cause.CRASH, f"killed by {signal_name(news.signal)}"
+        return Cause.CRASH, f"killed by {signal_name(news.signal)}{detail}"
     if news.code is None:
-        return Cause.EXIT, "ended while nobody could see how"
-    return Cause.EXIT, f"exited with status {news.code}"
+        return Cause.EXIT, f"ended while nobody could see how{detail}"
+    return Cause.EXIT, f"exited with status {news.code}{detail}"
 
 
 def _probed(scratch: Scratch, worker: WorkerMemory, news: Probed) -> None:

@@ -96,7 +96,10 @@ def _trust_again(scratch: Scratch, worker: WorkerMemory) -> None:
 
 
 def end(scratch: Scratch, news: Shutdown) -> None:
-    """Stop everything at the same time, undrained; in a hurry, kill it."""
+    """Stop everything at the same time, undrained; in a hurry, kill it; or leave it to the next daemon."""
+    if news.leave:
+        scratch.leave = True
+        return
     scratch.stopping = True
     scratch.hurry = scratch.hurry or news.hurry
     for worker, _ in scratch.living():

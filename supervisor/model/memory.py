@@ -156,4 +156,4 @@ class Decision(Struct, frozen=True):
     actions: tuple[Action, ...]
     memory: Memory
     wake_s: float | None = None  # the next deadline, monotonic
-    done: bool = False  # the daemon was told to end, and every worker is gone
+    done: bool = False  # the daemon was told to end, and every worker is gone or shall run on

@@ -1,5 +1,6 @@
 """What happened since the last turn: outcomes of actions, ends of processes, wishes of operators."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -28,12 +29,15 @@ class LaunchFailed(Struct, frozen=True, tag="launch-failed"):
 
 
 class Exited(Struct, frozen=True, tag="exited"):
-    """The worker's main process is gone. Both are None when it was not our child."""
+    """The worker's main process is gone. Both are None when nobody could see how it ended."""
 
     worker: str
     run: str
     code: int | None = None
     signal: int | None = None
+    oom_kill: bool = False  # by the kernel's OOM killer
+    detail: str = ""  # what else is known of the end, in words
+    counters: Mapping[str, int] = {}  # memory.events of its cgroup in this life
 
 
 class Probed(Struct, frozen=True, tag="probed"):
@@ -70,9 +74,10 @@ class Asked(Struct, frozen=True, tag="asked"):
 
 
 class Shutdown(Struct, frozen=True, tag="shutdown"):
-    """The daemon was told to end: stop everything; with `hurry`, at once."""
+    """The daemon was told to end: stop everything; with `hurry`, at once; with `leave`, nothing at all."""
 
     hurry: bool = False
+    leave: bool = False  # the workers run on, and the next daemon adopts them
 
 
 News = Launched | LaunchFailed | Exited | Probed | Notified | Asked | Shutdown

@@ -221,6 +221,7 @@ class Plan(Struct, frozen=True):
     workers: Mapping[str, WorkerPlan] = {}
     poll_interval_s: float = 2.0
     launcher: Literal["auto", "systemd", "direct"] = "auto"
+    stop_workers: bool = True  # when the daemon is stopped; a restart of it never stops them
     host: HostPlan = HostPlan()
     gpu: GpuPlan = GpuPlan()
     alerts: AlertsPlan = AlertsPlan()

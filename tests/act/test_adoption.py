@@ -61,7 +61,7 @@ def _marked(directory: Path) -> Mapping[int, str]:
 def test_a_worker_whose_daemon_was_killed_is_adopted_and_its_end_is_told(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         life, pid = life_and_pid
-        found = stage.adopt({"chat": life})
+        found = await stage.adopt({"chat": life})
         assert found["chat"].pid == pid
         assert alive(pid)
         assert stage.news == []
@@ -81,7 +81,7 @@ def test_an_adopted_worker_that_ignores_sigterm_is_killed_with_its_tree(tmp_path
     log = tmp_path / "pids"
 
     async def scene(stage: Stage) -> None:
-        stage.adopt({"chat": life})
+        await stage.adopt({"chat": life})
         await stage.until(lambda: len(noted(log)) == 3, "its tree")
         pids = [pid for found in noted(log).values() for pid in found]
         assert set(pids) == stage.members(life.run)
@@ -96,7 +96,7 @@ def test_a_grandchild_that_outlived_its_main_process_is_found_and_killed(tmp_pat
     log = tmp_path / "pids"
 
     async def scene(stage: Stage) -> None:
-        assert stage.adopt({"chat": life}) == {}
+        assert await stage.adopt({"chat": life}) == {}
         assert stage.of(Exited, life.run) == [Exited("chat", life.run)]
         assert stage.members(life.run) == set(noted(log)["daemon"])
         await stage.killed(life.run)
@@ -110,7 +110,7 @@ def test_a_grandchild_that_outlived_its_main_process_is_found_and_killed(tmp_pat
 
 def test_what_a_worker_says_after_adoption_is_heard(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
-        stage.adopt({"chat": life})
+        await stage.adopt({"chat": life})
         assert (await stage.told(Notified, life.run)).watchdog is True
 
     script = (
@@ -136,7 +136,7 @@ def test_what_is_not_provably_ours_is_left_alone(tmp_path: Path, differs: str) -
     life = Life("test-chat-1", plan("chat", "sleep", "100"), 0.0, 0.0, identity=almost[differs])
 
     async def scene(stage: Stage) -> None:
-        assert stage.adopt({"chat": life}) == {}
+        assert await stage.adopt({"chat": life}) == {}
         assert stage.news == [Exited("chat", "test-chat-1")]
         stage.signal(life.run, signal.SIGKILL)
         stage.kill(life.run)
@@ -156,7 +156,7 @@ def test_a_life_that_was_never_started_is_told_as_failed(tmp_path: Path) -> None
     Runs(tmp_path / "run/runs").write(Run("chat", "test-chat-1"))
 
     async def scene(stage: Stage) -> None:
-        assert stage.adopt({"chat": life}) == {}
+        assert await stage.adopt({"chat": life}) == {}
         assert stage.news == [
             LaunchFailed("chat", "test-chat-1", "the daemon ended before it was started", hopeless=False)
         ]
@@ -167,7 +167,7 @@ def test_a_life_that_was_never_started_is_told_as_failed(tmp_path: Path) -> None
 def test_a_life_whose_record_has_no_identity_is_found_by_its_marker(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         Runs(tmp_path / "run/runs").write(Run("chat", life.run))
-        assert stage.adopt({"chat": life})["chat"].pid == pid
+        assert (await stage.adopt({"chat": life}))["chat"].pid == pid
 
     life, pid = _launched_and_killed(tmp_path, *hostile("grandchild"))
     play(tmp_path, scene)
@@ -195,7 +195,7 @@ def test_a_run_that_nobody_remembers_is_a_stray_and_blocks_its_successor_until_i
     tmp_path: Path,
 ) -> None:
     async def scene(stage: Stage) -> None:
-        stage.adopt({})
+        await stage.adopt({})
         assert {run: {m.pid for m in members} for run, members in stage.launcher.strays().items()} == {
             life.run: {pid}
         }

@@ -329,7 +329,9 @@ def test_a_worker_whose_grandchild_lives_on_is_not_launched_beside_it(tmp_path: 
 def test_a_second_daemon_in_one_place_is_refused(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         with pytest.raises(BlockingIOError, match=r"cannot supervise from .*/run: another daemon does"):
-            DirectLauncher(stage.places, Forest(), stage.news.append, asyncio.get_running_loop())
+            DirectLauncher(
+                stage.places, Forest(), stage.news.append, asyncio.get_running_loop(), stage.warnings.append
+            )
 
     play(tmp_path, scene)
 

@@ -42,7 +42,7 @@ class _Recorder:
     def forget(self, order: Forget) -> None:
         self._take(order)
 
-    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+    async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         self.asked.append(lives)
         return {}
 
@@ -116,7 +116,7 @@ def test_a_dry_run_tells_people_and_touches_nothing(tmp_path: Path) -> None:
     async def scene(desk: _Desk) -> None:
         desk.executor.carry_out([ORDER, NOTICE, Kill("chat", "run-1", "a test")])
         desk.probe(TcpTarget("127.0.0.1", 1))
-        assert desk.executor.adopt({}) == {}
+        assert await desk.executor.adopt({}) == {}
         assert desk.launcher.asked == []
         assert [notice.event for notice in desk.notices] == ["would launch", NOTICE.event, "would kill"]
         assert desk.notices[2].reason == "a test (dry run: nothing is touched)"
@@ -237,7 +237,7 @@ def test_an_adopted_life_can_be_probed(tmp_path: Path) -> None:
     life = Life("run-1", ORDER.plan, 0.0, 0.0, settings={"port": 8081})
 
     async def scene(desk: _Desk) -> None:
-        desk.executor.adopt({"chat": life})
+        await desk.executor.adopt({"chat": life})
         desk.probe(CommandTarget(("true",)))
         assert (await desk.answer()).good is True
 

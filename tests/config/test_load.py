@@ -413,6 +413,6 @@ def test_a_file_of_a_thousand_workers_loads(check: Check) -> None:
 
 def test_the_shipped_file_is_plain_yaml() -> None:
     assert set(yaml.safe_load(SHIPPED.read_text())) == {
-        *("poll_interval", "launcher", "host", "gpu"),
+        *("poll_interval", "launcher", "stop_workers", "host", "gpu"),
         *("defaults", "workers", "alerts", "web"),
     }

@@ -196,9 +196,9 @@ class Histories(RuleBasedStateMachine):
             self.world.settle()
 
     @precondition(lambda self: not self.world.memory.stopping)
-    @rule(hurry=st.booleans(), span_s=st.sampled_from([1.0, 8.0]))
-    def the_daemon_is_told_to_end(self, hurry: bool, span_s: float) -> None:  # noqa: FBT001
-        self.world.settle(Shutdown(hurry=hurry))
+    @rule(how=st.sampled_from(["gently", "hurry", "leave"]), span_s=st.sampled_from([1.0, 8.0]))
+    def the_daemon_is_told_to_end(self, how: str, span_s: float) -> None:
+        self.world.settle(Shutdown(hurry=how == "hurry", leave=how == "leave"))
         self.world.pass_s(span_s)
         self.world.crash()
         self.world.settle()

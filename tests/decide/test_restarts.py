@@ -99,3 +99,23 @@ def test_a_worker_that_grows_over_its_cap_each_time_is_no_misconfiguration() -> 
     assert world.of().restarts + (world.of().stop is not None) >= 3
     assert world.of().above_cap_lives == 0
     assert world.phase() is not Phase.HELD
+
+
+def test_a_worker_that_the_kernel_killed_for_its_memory_is_restarted_with_the_counters_told() -> None:
+    world = World(worker())
+    world.pass_s(40.0)
+    [tree] = world.trees.values()
+    world.end_main(tree, code=None, signum=9, counters={"high": 3, "low": 0, "oom_kill": 1})
+    world.settle()
+    [told] = world.told("worker exited")
+    assert told.cause is Cause.HOST_OOM_KILL
+    assert told.reason == "killed by the kernel's OOM killer (its limit) after 40.0 s"
+    assert told.fields["memory_events_high"] == 3
+    assert told.fields["memory_events_oom_kill"] == 1
+    assert "memory_events_low" not in told.fields
+    assert world.of().oom_events == 1
+    world.pass_s(2.0)
+    assert world.phase() is Phase.READY
+    last = world.of().last
+    assert last is not None
+    assert last.cause is Cause.HOST_OOM_KILL

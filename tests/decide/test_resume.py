@@ -112,6 +112,20 @@ def test_whoever_was_stopped_because_the_daemon_ended_is_wanted_by_the_next() ->
     assert (world.phase("a"), world.phase("b")) == (Phase.READY, Phase.STOPPED)
 
 
+def test_a_daemon_that_leaves_its_workers_ends_at_once_and_touches_nobody() -> None:
+    world = World(worker("a"), worker("b"))
+    world.settle()
+    world.settle(world.asks("restart", "b"))
+    acted = len([one for one in world.log if isinstance(one, Signal | Kill)])
+    world.settle(Shutdown(leave=True))
+    assert world.done
+    assert len([one for one in world.log if isinstance(one, Signal | Kill)]) == acted
+    world.crash()
+    world.settle()
+    assert world.phase("a") is Phase.READY
+    assert world.of("a").lives == 1
+
+
 def test_a_reboot_leaves_who_is_held_and_who_is_not_wanted_and_no_lives() -> None:
     world = World(worker("a"), worker("b"), worker("c"))
     world.settle()

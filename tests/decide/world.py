@@ -331,14 +331,17 @@ class World:
         self.trees[order.run] = Tree(order.worker, order.run, self.pids, **self.newborn)
         self.inbox.append(Launched(order.worker, order.run, Identity("boot", self.pids, self.pids)))
 
-    def end_main(self, tree: Tree, *, code: int | None, signum: int | None) -> None:
-        """End the main process of a tree, and tell how."""
+    def end_main(
+        self, tree: Tree, *, code: int | None, signum: int | None, counters: Mapping[str, int] | None = None
+    ) -> None:
+        """End the main process of a tree, and tell how; by the kernel's OOM killer where it has counted."""
         if not tree.main:
             return
         tree.main = False
         if not tree.others:
             tree.vram.clear()
-        self.inbox.append(Exited(tree.worker, tree.run, code=code, signal=signum))
+        told = {} if counters is None else {"oom_kill": True, "detail": "its limit", "counters": counters}
+        self.inbox.append(Exited(tree.worker, tree.run, code=code, signal=signum, **told))  # type: ignore[arg-type]
 
     def _check_trees(self) -> None:
         alive: dict[str, str] = {}

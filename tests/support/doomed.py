@@ -28,14 +28,18 @@ def remember(file: Path, life: Life) -> None:
     part.replace(file)
 
 
+def _warn(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
 async def main(directory: Path, instance: str, worker: str, command: tuple[str, ...]) -> None:
     """Be a daemon until killed."""
     told: list[News] = []
     places = LaunchPlaces(directory / "run", directory / "log", instance)
-    launcher = DirectLauncher(places, Forest(), told.append, asyncio.get_running_loop())
+    launcher = DirectLauncher(places, Forest(), told.append, asyncio.get_running_loop(), _warn)
     file = directory / "life.json"
     life = msgspec.json.decode(file.read_bytes(), type=Life) if file.exists() else None
-    found = launcher.adopt({} if life is None else {worker: life})
+    found = await launcher.adopt({} if life is None else {worker: life})
     if life is None or worker not in found:
         plan = WorkerPlan(name=worker, base=worker, command=command)
         life = Life(f"{instance}-{worker}-{time.monotonic_ns()}", plan, 0.0, 0.0)

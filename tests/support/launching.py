@@ -81,8 +81,9 @@ class Stage:
         self.directory = directory
         self.places = LaunchPlaces(directory / "run", directory / "log", INSTANCE)
         self.news: list[News] = []
+        self.warnings: list[str] = []
         self.forest = Forest()
-        self.launcher = DirectLauncher(self.places, self.forest, self.news.append, loop)
+        self.launcher = DirectLauncher(self.places, self.forest, self.news.append, loop, self.warnings.append)
         self._runs: dict[str, str] = {}
         self._begun: list[str] = []
 
@@ -95,10 +96,10 @@ class Stage:
         self.launcher.launch(Launch(wanted.name, run, wanted, reason="a test", **order))  # type: ignore[arg-type]
         return run
 
-    def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
+    async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         """Adopt lives; they are ended with the stage."""
         self._runs |= {life.run: worker for worker, life in lives.items()}
-        return self.launcher.adopt(lives)
+        return await self.launcher.adopt(lives)
 
     def signal(self, run: str, signum: int = signal.SIGTERM) -> None:
         """Signal the main process."""
