@@ -14,6 +14,7 @@ from supervisor.act.by_hand import RESTARTS
 from supervisor.act.cgroup_kill import kill_cgroup
 from supervisor.act.command import ours
 from supervisor.act.environment_file import read_environment_file
+from supervisor.act.inheritance import raise_file_limit
 from supervisor.act.journal_output import JournalOutput
 from supervisor.act.launcher import Tell
 from supervisor.act.loaded_units import LoadedUnits
@@ -25,7 +26,7 @@ from supervisor.act.unit_files import UnitFiles
 from supervisor.act.unit_lives import RUNNING, UnitLife, UnitLives, cgroup_of, main_process, usual_cgroup
 from supervisor.model.action import Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
-from supervisor.model.news import Exited, Launched, LaunchFailed
+from supervisor.model.news import Exited, Launched, LaunchFailed, Notified
 from supervisor.model.plan import Plan
 from supervisor.model.snapshot import Identity
 from supervisor.systemd.bus import SystemdError, UnitState
@@ -65,6 +66,7 @@ class SystemdLauncher:
         daemon waits in `store`. Raises OSError.
         """
         self.output = JournalOutput()
+        raise_file_limit()  # six descriptors a worker are kept
         loop = asyncio.get_running_loop()
         self._lives = UnitLives(tell, warn, nudge, loop)
         self.trees = self._lives.trees
@@ -72,7 +74,7 @@ class SystemdLauncher:
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))
         self._files = UnitFiles(places.runtime_dir / "units")
         self._units = LoadedUnits(self._files, self._unit_places, self._lives.link)
-        self._notify = NotifySockets(places.runtime_dir / "notify", tell, loop, store)
+        self._notify = NotifySockets(places.runtime_dir / "notify", self._notified, loop, store)
         self._plan: Plan | None = None
         self._untidy = False
         self._tell = tell
@@ -186,6 +188,14 @@ class SystemdLauncher:
         self._lives.close()
         self._notify.close()
 
+    def _notified(self, news: Notified) -> None:
+        """Tell what a worker says, but not before it is told that it was launched."""
+        life = self._lives.of(news.run)
+        if life is None or life.running or life.over:
+            self._tell(news)
+        else:
+            life.early = (*life.early, news)
+
     async def _start(self, life: UnitLife) -> None:
         worker = life.order.worker
         try:
@@ -245,6 +255,8 @@ class SystemdLauncher:
             self._lives.end(life, state)
         else:
             self._tell(Launched(life.order.worker, life.order.run, identity))
+            for news in life.early:
+                self._tell(news)
 
     async def _find(self, worker: str, life: Life) -> Identity | None:
         """Follow a life of an earlier daemon and return its main process, or tell how it ended."""

@@ -15,6 +15,7 @@ from supervisor.act.systemd_link import SystemdLink
 from supervisor.act.unit_end import end_of
 from supervisor.act.unit_jobs import UnitJobs
 from supervisor.model.action import Launch
+from supervisor.model.news import Notified
 from supervisor.model.snapshot import Identity
 from supervisor.sense.cgroup import CgroupTrees
 from supervisor.sense.cgroup_events import CgroupEvents
@@ -24,6 +25,8 @@ from supervisor.systemd.units import SLICE, worker_of
 CGROUPS: Final = Path("/sys/fs/cgroup")
 # How long systemd may take to tell of an end that the pidfd has shown already.
 TOLD_S: Final = 5.0
+# A worker that is held at its memory.high meets that limit 50 to 100 times a second.
+STIRRED_S: Final = 0.1
 RUNNING: Final = frozenset({"active", "reloading"})
 
 
@@ -38,6 +41,8 @@ class UnitLife(Struct):
     stopping: bool = False  # its unit was told to stop, by us
     cgroup: Path | None = None
     invocation: str = ""
+    stirred_s: float = 0.0  # when it was last read for meeting a limit
+    early: tuple[Notified, ...] = ()  # what it said before Launched was told
     by_hand: asyncio.Task[None] | None = None  # finds out what somebody else does to the unit
 
 
@@ -182,8 +187,9 @@ class UnitLives:
         self._tell(started(unit, worker))
 
     def _stir(self, run: str) -> None:
-        life = self._lives.get(run)
-        if life is not None:
+        life, now_s = self._lives.get(run), self._loop.time()
+        if life is not None and now_s >= life.stirred_s + STIRRED_S:
+            life.stirred_s = now_s
             self._stirred.add(life.order.worker)
             self._nudge()
 
@@ -210,7 +216,11 @@ class UnitLives:
             self._tell(wish)
 
     def _gone(self, run: str, _ending: Ending) -> None:
-        """Take the end of a main process; systemd, whose child it was, tells how it ended."""
+        """Take the end of a main process; systemd, whose child it was, tells how it ended.
+
+        By then its cgroup may be removed, so the kernel's counters are read now.
+        """
+        self._events.counters(run)
         self._loop.call_later(TOLD_S if self.link.up else 0.0, self._presume_ended, run)
 
     def _presume_ended(self, run: str) -> None:

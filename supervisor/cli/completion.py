@@ -27,7 +27,11 @@ _gpu_supervisor() {
     found=("${(@f)$(gpu-supervisor complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ -n "$found" ]]; then compadd -a found; else _files; fi
 }
-compdef _gpu_supervisor gpu-supervisor
+if [[ "$funcstack[1]" == _gpu-supervisor ]]; then # a file of fpath: its first use is to complete
+    _gpu_supervisor "$@"
+else
+    compdef _gpu_supervisor gpu-supervisor
+fi
 """,
     "fish": """\
 # gpu-supervisor completion for fish: gpu-supervisor completion fish | source

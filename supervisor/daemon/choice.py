@@ -55,6 +55,16 @@ def choose(wanted: str, around: Surroundings) -> Kind:
     return "systemd" if lacking is None and around.is_system_service else "direct"
 
 
+def caution(kind: Kind, around: Surroundings) -> str | None:
+    """Say what is odd about a choice; None where nothing is."""
+    if kind == "direct" and around.is_system_service:
+        return (
+            "launcher direct in a system service: workers are in the service's own cgroup, share its"
+            " MemoryMax and end with it; launcher auto makes each a service of its own"
+        )
+    return None
+
+
 def _lacking(around: Surroundings) -> str | None:
     if not around.systemd_is_init:
         return "systemd as PID 1, which this machine has not"

@@ -23,7 +23,7 @@ from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
 from supervisor.config import Loaded, load, this_machine
 from supervisor.daemon import logs
-from supervisor.daemon.choice import CannotChooseError, Kind, choose, look_around
+from supervisor.daemon.choice import CannotChooseError, Kind, caution, choose, look_around
 from supervisor.daemon.control import Control
 from supervisor.daemon.control_socket import ControlSocketError, Listening, listen
 from supervisor.daemon.desk import Desk, DeskParts
@@ -91,8 +91,9 @@ def _run(options: RunOptions, places: Places, uid: int) -> int:
     loaded = load(places.config, machine=this_machine())
     if loaded.plan is None:
         return _refuse_config(loaded)
+    around = look_around(os.environ, uid, os.getppid())
     try:
-        kind = choose(options.launcher or loaded.plan.launcher, look_around(os.environ, uid, os.getppid()))
+        kind = choose(options.launcher or loaded.plan.launcher, around)
     except CannotChooseError as error:
         return _fail(str(error))
     try:
@@ -101,8 +102,9 @@ def _run(options: RunOptions, places: Places, uid: int) -> int:
     except (OSError, ControlSocketError) as error:
         return _fail(str(error))
     setting = Setting(options, places, loaded.plan, kind, listening, time.monotonic())
+    odd = caution(kind, around)
     try:
-        return asyncio.run(_serve(setting, loaded))
+        return asyncio.run(_serve(setting, loaded, () if odd is None else (odd,)))
     except OSError as error:
         return _fail(str(error))
     finally:
@@ -121,11 +123,11 @@ def _fail(why: str) -> int:
     return 1
 
 
-async def _serve(setting: Setting, loaded: Loaded) -> int:
+async def _serve(setting: Setting, loaded: Loaded, cautions: tuple[str, ...]) -> int:
     kind, colour = logs.choose_kind(sys.stderr, os.environ), logs.wants_colour(sys.stderr, os.environ)
     log = logs.configure(sys.stderr, kind, colour=colour)
     daemon = Daemon(setting, log)
-    for warning in loaded.warnings:
+    for warning in (*loaded.warnings, *cautions):
         daemon.notice(Notice("warning", "configuration", str(warning)))
     for line in loaded.later:
         daemon.notice(Notice("warning", "not in this version", line))

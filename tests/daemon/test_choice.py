@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from supervisor.daemon.choice import CannotChooseError, Surroundings, choose, look_around
+from supervisor.daemon.choice import CannotChooseError, Surroundings, caution, choose, look_around
 
 SERVICE = Surroundings(systemd_is_init=True, cgroups_limit_memory=True, uid=0, is_system_service=True)
 SHELL = replace(SERVICE, is_system_service=False)
@@ -50,6 +50,14 @@ def test_systemd_is_refused_in_words_where_it_cannot_work(around: Surroundings, 
     with pytest.raises(CannotChooseError) as refused:
         choose("systemd", around)
     assert str(refused.value) == why
+
+
+def test_workers_in_the_supervisors_own_cgroup_are_warned_of() -> None:
+    said = caution("direct", SERVICE)
+    assert said is not None
+    assert said.startswith("launcher direct in a system service: workers are in the service's own cgroup")
+    assert caution("direct", SHELL) is None
+    assert caution("systemd", SERVICE) is None
 
 
 def test_a_machine_is_looked_at(tmp_path: Path) -> None:
