@@ -13,6 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.act.adoption import begun_without_identity, main_process, recorded_identity, wait_for_marks
+from supervisor.act.drain_command import DrainCommands
 from supervisor.act.exits import Ending, Exits
 from supervisor.act.identity import hold, identify
 from supervisor.act.inheritance import become_subreaper, hand_down_default_signals, raise_file_limit
@@ -73,6 +74,7 @@ class DirectLauncher:
         hand_down_default_signals()
         self._file_limits = raise_file_limit()
         self.output = WorkerLogs(places.log_dir)
+        self.commands = DrainCommands(self.output)
         self._places = places
         self._boot_id = boot_id(Path("/proc"))
         self.trees = self._forest = forest

@@ -8,20 +8,23 @@ import signal
 from typing import Final
 
 from supervisor.act.exits import Ending, reap
-from supervisor.act.output import Output
 from supervisor.act.program import credentials_of, helper_program
 from supervisor.act.refusal import CannotLaunchError
 from supervisor.act.spawn import Child, spawn
+from supervisor.act.worker_logs import WorkerLogs
 from supervisor.model.action import Launch
 
 PIDFD_SIGNAL_PROCESS_GROUP: Final = 4  # linux/pidfd.h, since 6.9
 
 
 class DrainCommands:
-    """Runs commands whose output is a part of the worker's. Used in the thread of an event loop only."""
+    """Runs the commands of workers that are plain processes; see `Commands`.
 
-    def __init__(self, output: Output) -> None:
-        """Write to `output`."""
+    Used in the thread of an event loop only.
+    """
+
+    def __init__(self, output: WorkerLogs) -> None:
+        """Have them write to the logs of their workers."""
         self._output = output
         self._pids: set[int] = set()
 
@@ -49,7 +52,7 @@ class DrainCommands:
             _kill(child.pidfd)
             os.close(child.pidfd)
             self._pids.discard(child.pid)
-        return ending.code == 0, _told(ending)
+        return ending.code == 0, told(ending)
 
     def _spawn(self, order: Launch, command: tuple[str, ...]) -> Child:
         output = self._output.open(order.worker)
@@ -83,7 +86,8 @@ def _kill(pidfd: int) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
-def _told(ending: Ending) -> str:
+def told(ending: Ending) -> str:
+    """Say how a command ended."""
     if ending.signal is not None:
         named = ending.signal in set(signal.Signals)  # those of real time are not
         return f"it was ended by {signal.Signals(ending.signal).name if named else f'signal {ending.signal}'}"

@@ -1,4 +1,4 @@
-"""Asking journalctl for what a unit printed."""
+"""Asking journalctl for what a worker printed that is a service of systemd."""
 
 import os
 import selectors
@@ -7,21 +7,25 @@ import subprocess
 import time
 from typing import Final
 
+from supervisor.systemd.drain_unit import drain_unit
+from supervisor.systemd.units import unit_name
+
 SEARCH: Final = "/usr/bin:/bin:/run/current-system/sw/bin"  # for the daemon: no PATH that anyone may set
 READ_BYTES: Final = 1 << 16
 
 
-def printed_by(unit: str, invocation: str | None = None) -> tuple[str, ...]:
-    """Return the words by which journalctl shows what a unit, or one life of it, printed, as it was.
+def printed_by(worker: str, invocation: str | None = None) -> tuple[str, ...]:
+    """Return the words by which journalctl shows what a worker, or one life of it, printed, as it was.
 
     Unlike `--unit` they leave out what systemd has to say of the unit, which nobody could tell from the
-    unit's own lines. With them comes what the daemon's commands printed for the unit; those belong to
-    no invocation of it.
+    unit's own lines. With them comes what its drain command printed; that belongs to no one life. The
+    names of units are journald's own word: nobody else can print under them.
     """
+    unit = unit_name(worker)
     quiet = ("--quiet", "--no-pager", "--output=cat")
     if invocation:
         return (*quiet, f"_SYSTEMD_UNIT={unit}", f"_SYSTEMD_INVOCATION_ID={invocation}")
-    return (*quiet, f"_SYSTEMD_UNIT={unit}", "+", f"OBJECT_SYSTEMD_UNIT={unit}", "_UID=0")
+    return (*quiet, f"_SYSTEMD_UNIT={unit}", f"_SYSTEMD_UNIT={drain_unit(worker)}")
 
 
 def run_journalctl(words: tuple[str, ...], most_bytes: int, until_s: float, search: str = SEARCH) -> bytes:

@@ -47,6 +47,22 @@ class Orders(Protocol):
         ...
 
 
+class Commands(Protocol):
+    """Runs commands that say whether a worker is idle: as its user, in its environment."""
+
+    async def run(self, order: Launch, command: tuple[str, ...], timeout_s: float) -> tuple[bool, str]:
+        """Return whether the command exited with 0 in time, and what it did instead.
+
+        It is killed with all that it has started where it is late, and where nobody waits any longer.
+        What it prints is a part of what the worker prints.
+        """
+        ...
+
+    def children(self) -> frozenset[int]:
+        """Return the pids of our children among them, which nobody else may wait for."""
+        ...
+
+
 class Launcher(Orders, Protocol):
     """All that starts, signals and ends workers, and what can be seen of them.
 
@@ -66,6 +82,11 @@ class Launcher(Orders, Protocol):
     @property
     def output(self) -> Output:
         """Show what its workers print."""
+        ...
+
+    @property
+    def commands(self) -> Commands:
+        """Run commands for its workers."""
         ...
 
     async def open(self, plan: Plan) -> None:

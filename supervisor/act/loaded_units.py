@@ -26,11 +26,12 @@ class LoadedUnits:
         self._unread |= self._files.put(unit)
         await self._reload()
 
-    async def load_all(self, plan: Plan, memory_total_bytes: int, busy: Collection[str]) -> None:
+    async def load_all(self, plan: Plan, memory_total_bytes: int, busy: Collection[str]) -> frozenset[str]:
         """Have the slice and the workers of a plan there, and those gone that are no longer in it.
 
         Units of `busy` workers are left alone, and those that there are already: what a worker runs with
-        is written when it is launched. Raises OSError and SystemdError.
+        is written when it is launched. Returns the workers whose units were removed. Raises OSError and
+        SystemdError.
         """
         self._unread |= self._files.put(slice_unit(plan.host, memory_total_bytes))
         there = self._files.workers()
@@ -38,10 +39,12 @@ class LoadedUnits:
             if worker.name not in there:
                 with contextlib.suppress(ValueError):  # said when it is launched
                     self._unread |= self._files.put(worker_unit(worker, worker.settings, self._places))
-        for name in there - plan.workers.keys() - set(busy):
+        unwanted = there - plan.workers.keys() - set(busy)
+        for name in unwanted:
             self._files.remove(unit_name(name), name)
             self._unread = True
         await self._reload()
+        return unwanted
 
     async def _reload(self) -> None:
         async with self._reloading:

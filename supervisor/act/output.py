@@ -16,10 +16,6 @@ class Output(Protocol):
         """Return the file that holds a worker's output; None where it is no file."""
         ...
 
-    def open(self, worker: str) -> int:
-        """Return a descriptor for what belongs to a worker's output; the caller closes it. Raises OSError."""
-        ...
-
     def tail(self, worker: str, lines: int) -> tuple[str, ...]:
         """Return the last lines, fit for a terminal; empty where there is none. Blocks: for a thread.
 

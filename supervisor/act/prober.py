@@ -2,8 +2,7 @@
 
 import asyncio
 
-from supervisor.act.drain_command import DrainCommands
-from supervisor.act.launcher import Tell
+from supervisor.act.launcher import Commands, Tell
 from supervisor.model.action import Launch, Probe
 from supervisor.model.news import Probed, Purpose
 from supervisor.model.plan import CommandTarget
@@ -13,7 +12,7 @@ from supervisor.sense.probes import probe
 class Prober:
     """Asks workers whether they are ready, healthy or idle. Used in the thread of its event loop only."""
 
-    def __init__(self, commands: DrainCommands, tell: Tell, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, commands: Commands, tell: Tell, loop: asyncio.AbstractEventLoop) -> None:
         """Run drain commands through `commands`, tell every answer."""
         self._commands = commands
         self._tell = tell

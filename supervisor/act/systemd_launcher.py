@@ -21,6 +21,7 @@ from supervisor.act.loaded_units import LoadedUnits
 from supervisor.act.notify_socket import NotifySockets, SocketStore
 from supervisor.act.program import credentials_of
 from supervisor.act.refusal import CannotLaunchError, because
+from supervisor.act.unit_command import UnitCommands
 from supervisor.act.unit_end import end_of, refusal_of
 from supervisor.act.unit_files import UnitFiles
 from supervisor.act.unit_lives import RUNNING, UnitLife, UnitLives, cgroup_of, main_process, usual_cgroup
@@ -33,6 +34,7 @@ from supervisor.systemd.bus import SystemdError, UnitState
 from supervisor.systemd.units import SLICE, Unit, UnitPlaces, unit_name, worker_of, worker_unit
 
 UNITS: Final = "gpu-worker-*.service"
+GONE: Final = frozenset({"inactive", "failed"})
 BAD_UNIT: Final = frozenset({"BadUnitSetting", "NoSuchUnit", "LoadFailed"})
 
 
@@ -72,6 +74,7 @@ class SystemdLauncher:
         self.trees = self._lives.trees
         self._memory_total_bytes = places.memory_total_bytes
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))
+        self.commands = UnitCommands(self._lives.link, self._lives.jobs, self._unit_places)
         self._files = UnitFiles(places.runtime_dir / "units")
         self._units = LoadedUnits(self._files, self._unit_places, self._lives.link)
         self._notify = NotifySockets(places.runtime_dir / "notify", self._notified, loop, store)
@@ -82,10 +85,11 @@ class SystemdLauncher:
 
     async def open(self, plan: Plan) -> None:
         """Connect, and have the slice of all workers there. Raises OSError in words."""
-        self._plan = plan
+        self._plan, self._untidy = plan, True
         try:
             await self._lives.link.open()
-            await self._units.load_all(plan, self._memory_total_bytes, plan.workers)
+            # Nothing goes before it is known what of it runs.
+            await self._units.load_all(plan, self._memory_total_bytes, self._files.workers())
             await self._lives.link.systemd.start(SLICE)
         except SystemdError as error:
             raise OSError(str(error)) from error
@@ -113,6 +117,8 @@ class SystemdLauncher:
             return
         stop = order.signum == life.order.plan.stop_signal and not life.stopping
         life.signalled, life.stopping = True, life.stopping or stop
+        if stop and life.stopped_by_hand:  # it has its signal, and a stop of ours would cancel a restart
+            return
         self._lives.go(self._signal(life, order.signum, stop=stop))
 
     def kill(self, order: Kill) -> None:
@@ -120,7 +126,7 @@ class SystemdLauncher:
         life = self._lives.of(order.run)
         if life is None:
             return
-        life.signalled = True
+        life.signalled = life.stopping = True
         try:
             if life.cgroup is not None and kill_cgroup(life.cgroup):
                 return
@@ -151,6 +157,7 @@ class SystemdLauncher:
         """
         systemd, count = self._lives.link.systemd, 0
         try:
+            await self.commands.end_strays()
             for unit, active in (await systemd.units(UNITS)).items():
                 worker = worker_of(unit)
                 if active not in RUNNING or self._lives.newest(unit) is not None:
@@ -198,6 +205,9 @@ class SystemdLauncher:
 
     async def _start(self, life: UnitLife) -> None:
         worker = life.order.worker
+        await self._lives.link.wait()  # without the bus a start is late, which is no failure of the worker's
+        if life.over:
+            return
         try:
             self._started(life, await self._begin(life))
         except CannotLaunchError as refusal:
@@ -209,6 +219,8 @@ class SystemdLauncher:
             self._refuse(life, because(f"launch {worker}", error))
 
     def _refuse(self, life: UnitLife, refusal: CannotLaunchError) -> None:
+        if life.over:
+            return
         life.over = True
         self._tell(LaunchFailed(life.order.worker, life.order.run, refusal.why, refusal.hopeless))
 
@@ -230,6 +242,8 @@ class SystemdLauncher:
         self._files.write_environment(order.worker, ours(order, str(self._bind(order))))
         await self._units.load(unit)
         await self._lives.hold(life.unit)
+        if life.stopping:  # a stop of what does not run yet would be lost on systemd
+            raise CannotLaunchError(f"{order.worker} was stopped before it was started", hopeless=False)
         result = await self._lives.jobs.carry_out(life.unit, systemd.start(life.unit))
         state = await systemd.state(life.unit)
         if result == "done" or state.main_pid:
@@ -300,7 +314,7 @@ class SystemdLauncher:
             else:
                 await systemd.kill(life.unit, "main", signum)
         except SystemdError as error:
-            if life.over:
+            if life.over or self._gives_up(life):
                 return
             self._warn(f"cannot have systemd signal {life.unit}, so it is signalled directly: {error}")
             with contextlib.suppress(OSError):
@@ -310,14 +324,32 @@ class SystemdLauncher:
         try:
             await self._lives.link.systemd.kill(life.unit, "all", signal.SIGKILL)
         except SystemdError as error:
-            if not life.over:
-                self._warn(f"cannot kill {life.unit}: {error}")
+            if life.over or self._gives_up(life):
+                return
+            self._warn(f"cannot kill {life.unit}: {error}")
             with contextlib.suppress(OSError):
                 self._lives.signal(life.order.run, signal.SIGKILL)
 
+    def _gives_up(self, life: UnitLife) -> bool:
+        """Give up a start that waits for the bus, and is to be stopped; return whether it was one."""
+        waits = not life.running and not self._lives.link.up
+        if waits:
+            why = f"cannot launch {life.order.worker}: it was stopped while systemd could not be asked"
+            self._refuse(life, CannotLaunchError(why, hopeless=False))
+        return waits
+
     async def _in_line(self, plan: Plan) -> None:
-        busy = {name for name in self._files.workers() if self._lives.newest(unit_name(name)) is not None}
         try:
-            await self._units.load_all(plan, self._memory_total_bytes, busy)
+            units = await self._lives.link.systemd.units(UNITS)
+            running = {worker_of(unit) for unit, active in units.items() if active not in GONE}
+            busy = {
+                name
+                for name in self._files.workers()
+                if name in running or self._lives.newest(unit_name(name)) is not None
+            }
+            removed = await self._units.load_all(plan, self._memory_total_bytes, busy)
+            for name in removed:
+                await self._lives.let_go(unit_name(name))
+            self._untidy = self._untidy or not busy <= plan.workers.keys()
         except (SystemdError, OSError) as error:
             self._warn(f"cannot bring the unit files in line with the configuration: {error}")

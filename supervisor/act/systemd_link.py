@@ -24,6 +24,7 @@ class SystemdLink:
         self._lost = lost
         self._back = back
         self._systemd: Systemd | None = None
+        self._connected = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
 
     @property
@@ -38,10 +39,14 @@ class SystemdLink:
         """Tell whether there is a connection."""
         return self._systemd is not None
 
+    async def wait(self) -> None:
+        """Wait until there is a connection."""
+        await self._connected.wait()
+
     async def open(self) -> None:
         """Connect for the first time. Raises SystemdError."""
-        self._systemd = await Systemd.connect(self._heard)
-        self._keeping = asyncio.create_task(self._keep(self._systemd))
+        self._use(await Systemd.connect(self._heard))
+        self._keeping = asyncio.create_task(self._keep(self.systemd))
 
     def close(self) -> None:
         """Connect no more."""
@@ -55,10 +60,15 @@ class SystemdLink:
         while True:
             why = await systemd.lost()
             self._systemd = None
+            self._connected.clear()
             self._lost(why)
             systemd = await self._again()
-            self._systemd = systemd
+            self._use(systemd)
             await self._back()
+
+    def _use(self, systemd: Systemd) -> None:
+        self._systemd = systemd
+        self._connected.set()
 
     async def _again(self) -> Systemd:
         wait_s = FIRST_RETRY_S

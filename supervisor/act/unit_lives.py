@@ -15,7 +15,7 @@ from supervisor.act.systemd_link import SystemdLink
 from supervisor.act.unit_end import end_of
 from supervisor.act.unit_jobs import UnitJobs
 from supervisor.model.action import Launch
-from supervisor.model.news import Notified
+from supervisor.model.news import News, Notified
 from supervisor.model.snapshot import Identity
 from supervisor.sense.cgroup import CgroupTrees
 from supervisor.sense.cgroup_events import CgroupEvents
@@ -39,6 +39,7 @@ class UnitLife(Struct):
     over: bool = False  # Exited or LaunchFailed was told
     signalled: bool = False  # by us
     stopping: bool = False  # its unit was told to stop, by us
+    stopped_by_hand: bool = False  # its unit was told to stop, by somebody else
     cgroup: Path | None = None
     invocation: str = ""
     stirred_s: float = 0.0  # when it was last read for meeting a limit
@@ -89,6 +90,14 @@ class UnitLives:
         """Return the newest life of a unit that was not forgotten."""
         return self._newest.get(unit)
 
+    async def let_go(self, unit: str) -> None:
+        """Have systemd forget a unit that has no file any more. Raises SystemdError."""
+        self._unasked.pop(unit, None)
+        self.link.systemd.forget(unit)
+        if unit in self._held:
+            self._held.discard(unit)
+            await self.link.systemd.let_go(unit)
+
     async def hold(self, unit: str) -> None:
         """Keep systemd from forgetting how the unit ended before we have asked. Raises SystemdError."""
         if unit not in self._held:
@@ -102,11 +111,11 @@ class UnitLives:
         if identity is None or pidfd is None:
             return None
         run = life.order.run
-        life.running, life.invocation, life.cgroup = True, state.invocation, cgroup_of(identity.pid)
+        cgroup = cgroup_of_unit(life.unit, cgroup_of(identity.pid))
+        life.running, life.invocation, life.cgroup = True, state.invocation, cgroup
         self._exits.watch(run, pidfd)
-        if life.cgroup is not None:
-            self.trees.track(run, life.cgroup, identity)
-            self._events.watch(run, life.cgroup)
+        self.trees.track(run, cgroup, identity)
+        self._events.watch(run, cgroup)
         return identity
 
     def end(self, life: UnitLife, state: UnitState) -> None:
@@ -116,6 +125,10 @@ class UnitLives:
         life.running, life.over = False, True
         self._exits.drop(run)
         news = end_of(life.order.worker, run, state, self._events.counters(run), signalled=life.signalled)
+        self._tell_after(life, news)
+
+    def _tell_after(self, life: UnitLife, news: News) -> None:
+        """Tell what follows from what somebody else does to a unit, once that was told."""
         if life.by_hand is not None and not life.by_hand.done():
             life.by_hand.add_done_callback(lambda _: self._tell(news))
         else:
@@ -182,9 +195,11 @@ class UnitLives:
         if former is not None and former.invocation == state.invocation:
             return  # what is left of the one that has just ended
         self._unasked[unit] = state.invocation
-        if former is not None:
+        if former is None:
+            self._tell(started(unit, worker))
+        else:
             self.vacate(former)
-        self._tell(started(unit, worker))
+            self._tell_after(former, started(unit, worker))
 
     def _stir(self, run: str) -> None:
         life, now_s = self._lives.get(run), self._loop.time()
@@ -205,14 +220,20 @@ class UnitLives:
         life = self._newest.get(begun.unit)
         if life is None or not life.running or life.stopping:
             return
-        life.by_hand = self.go(self._find_out(begun, life.order.worker))
+        life.by_hand = self.go(self._find_out(begun, life, life.by_hand))
 
-    async def _find_out(self, begun: JobBegun, worker: str) -> None:
+    async def _find_out(self, begun: JobBegun, life: UnitLife, earlier: asyncio.Task[None] | None) -> None:
+        """Tell what a job of somebody else does to a life, once what earlier jobs do was told."""
+        if earlier is not None:
+            await earlier
+        if life.stopped_by_hand:  # and what follows is told when it happens
+            return
         try:
-            wish = await wish_behind(self.link.systemd, begun, worker)
+            wish = await wish_behind(self.link.systemd, begun, life.order.worker, life.invocation)
         except SystemdError:
             return
         if wish is not None:
+            life.stopped_by_hand = True
             self._tell(wish)
 
     def _gone(self, run: str, _ending: Ending) -> None:
@@ -262,6 +283,18 @@ def cgroup_of(pid: int, proc: Path = PROC, cgroups: Path = CGROUPS) -> Path | No
         if line.startswith("0::/"):
             return cgroups / line.removeprefix("0::/").removesuffix(" (deleted)")
     return None
+
+
+def cgroup_of_unit(unit: str, found: Path | None) -> Path:
+    """Return the unit's own cgroup, given that of its main process.
+
+    That is in systemd's own for a moment after its fork, and may make one below its unit's later: only a
+    directory with the unit's name is ever signalled as a whole.
+    """
+    for path in () if found is None else (found, *found.parents):
+        if path.name == unit:
+            return path
+    return usual_cgroup(unit)
 
 
 def usual_cgroup(unit: str) -> Path:

@@ -1,4 +1,4 @@
-"""The journal of a worker's unit, as journalctl shows it to whoever asks."""
+"""The journal of a worker that is a unit, as journalctl shows it to whoever asks."""
 
 import os
 import shutil
@@ -17,19 +17,19 @@ SYSTEM: Final = "*/system*.journal"
 MOST_LINES: Final = (1 << 31) - 1  # journalctl takes no more
 
 
-class UnitJournal:
-    """What one unit printed. What fails is a CommandError `cannot DOING: why`."""
+class WorkerJournal:
+    """What one worker printed. What fails is a CommandError `cannot DOING: why`."""
 
-    def __init__(self, unit: str, doing: str, kept: tuple[Path, ...] = KEPT) -> None:
+    def __init__(self, worker: str, doing: str, kept: tuple[Path, ...] = KEPT) -> None:
         """Ask nothing yet. The journals of machines are in the folders `kept`."""
-        self._unit = unit
+        self._worker = worker
         self._doing = doing
         self._kept = kept
 
     def has_lines(self) -> bool:
-        """Tell whether the journal holds a line of the unit."""
+        """Tell whether the journal holds a line of the worker."""
         try:
-            words = ("--lines=1", *printed_by(self._unit))
+            words = ("--lines=1", *printed_by(self._worker))
             found = run_journalctl(words, 1, time.monotonic() + ANSWER_S, os.environ.get("PATH", os.defpath))
         except OSError as error:
             if self._is_closed_to_us():
@@ -47,7 +47,7 @@ class UnitJournal:
         sys.stdout.flush()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what it becomes would too
         count = f"--lines={min(lines, MOST_LINES)}"
-        words = (program, *(("--follow",) if follow else ()), count, *printed_by(self._unit))
+        words = (program, *(("--follow",) if follow else ()), count, *printed_by(self._worker))
         os.execv(program, words)  # noqa: S606 - that no shell reads a worker's name is what is wanted
 
     def _is_closed_to_us(self) -> bool:

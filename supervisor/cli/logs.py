@@ -15,7 +15,7 @@ from typing import Final
 
 from supervisor.cli.client import connect
 from supervisor.cli.command import Command, CommandError, Exit, socket_argument
-from supervisor.cli.journal import UnitJournal
+from supervisor.cli.journal import WorkerJournal
 from supervisor.cli.log_file import LogFile
 from supervisor.daemon.places import find_places
 
@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
     """Print the last lines, and with -f what follows until Ctrl-C."""
     name: str = arguments.name
     found = _find(getattr(arguments, "socket", None), name)
-    if isinstance(found, UnitJournal):
+    if isinstance(found, WorkerJournal):
         if not found.has_lines():
             _say_nothing_yet(name)
         found.show(arguments.lines, follow=arguments.follow)
@@ -48,13 +48,12 @@ def run(arguments: Namespace) -> int:
     return Exit.DONE
 
 
-def _find(chosen: str | None, name: str) -> Path | UnitJournal:
+def _find(chosen: str | None, name: str) -> Path | WorkerJournal:
     """Ask the daemon where it is; find it without, for logs are wanted most when the daemon is down."""
     doing = f"show logs of {name}"
     try:
         daemon = connect(chosen, doing)
-        unit = daemon.unit(name)
-        return daemon.log_file(name) if unit is None else UnitJournal(unit, doing)
+        return daemon.log_file(name) if daemon.unit(name) is None else WorkerJournal(name, doing)
     except CommandError as error:
         if error.code is not Exit.NOT_RUNNING or chosen or not NAME.fullmatch(name):
             raise
@@ -65,11 +64,11 @@ def _find(chosen: str | None, name: str) -> Path | UnitJournal:
         return found
 
 
-def _left_behind(name: str, doing: str) -> Path | UnitJournal | None:
+def _left_behind(name: str, doing: str) -> Path | WorkerJournal | None:
     for directory in _directories():
         if os.access(directory / f"{name}.log", os.R_OK):
             return directory / f"{name}.log"
-    journal = UnitJournal(f"gpu-worker-{name}.service", doing)
+    journal = WorkerJournal(name, doing)
     try:
         return journal if journal.has_lines() else None
     except CommandError:  # it is the daemon that was asked for, and it is not running

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from supervisor import __version__
 from supervisor.act.direct import DirectLauncher, LaunchPlaces
-from supervisor.act.drain_command import DrainCommands
 from supervisor.act.executor import Executor
 from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
@@ -162,7 +161,7 @@ class Daemon:
         self._gpu = GpuSensor(tell=self._mailbox.nudge)
         self._launcher = self._make_launcher(memory.instance)
         self._publisher = DaemonPublisher(self._outlets())
-        prober = Prober(DrainCommands(self._launcher.output), self._mailbox.tell, self._loop)
+        prober = Prober(self._launcher.commands, self._mailbox.tell, self._loop)
         self._executor = Executor(
             self._launcher, prober, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
         )

@@ -13,6 +13,7 @@ from dbus_fast.aio.message_bus import MessageBus
 from dbus_fast.constants import BusType, MessageType
 from dbus_fast.errors import AuthError, DBusError, InvalidAddressError
 from dbus_fast.message import Message
+from dbus_fast.signature import Variant
 from msgspec import Struct
 
 SYSTEMD: Final = "org.freedesktop.systemd1"
@@ -24,6 +25,8 @@ SERVICE: Final = f"{SYSTEMD}.Service"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 25.0  # libdbus' own default; a daemon-reload of a big machine takes seconds
+# dbus-daemon refuses the 129th call of a connection that waits for its answer (max_replies_per_connection).
+CALLS_AT_ONCE: Final = 64
 _OF_UNIT: Final = {"ActiveState": "active", "SubState": "sub", "InvocationID": "invocation"}
 _OF_SERVICE: Final = {
     "Result": "result",
@@ -102,6 +105,7 @@ class Systemd:
         """Take a connection; `connect` makes it. `heard` is called in the loop with every signal."""
         self._bus = bus
         self._heard = heard
+        self._calls = asyncio.Semaphore(CALLS_AT_ONCE)
         self._states: dict[str, dict[str, object]] = {}  # of watched units, as last signalled or asked
         bus.add_message_handler(self._hear)  # pyright: ignore[reportUnknownMemberType]
 
@@ -144,6 +148,17 @@ class Systemd:
     async def start(self, unit: str) -> str:
         """Enqueue a start; return its job, whose end is signalled."""
         return cast("str", (await self._ask("StartUnit", "ss", [unit, "replace"]))[0])
+
+    async def start_transient(self, unit: str, properties: Sequence[tuple[str, str, object]]) -> str:
+        """Enqueue the start of a unit that has no file but these properties; return its job.
+
+        Each property is a name, a D-Bus signature and a value. Refused (UnitExists) while one of this name is
+        loaded, which this one is until it has ended and `let_go` was called, or the connection is gone.
+        """
+        held = [["AddRef", Variant("b", True)]]  # noqa: FBT003 - a value of D-Bus
+        told = [[name, Variant(signature, value)] for name, signature, value in properties]
+        body: list[object] = [unit, "fail", held + told, []]
+        return cast("str", (await self._ask("StartTransientUnit", "ssa(sv)a(sa(sv))", body))[0])
 
     async def stop(self, unit: str) -> str:
         """Enqueue a stop, in place of whatever else is to be done with the unit; return its job."""
@@ -219,6 +234,10 @@ class Systemd:
         return await self._send(message)
 
     async def _send(self, message: Message) -> list[Any]:
+        async with self._calls:
+            return await self._send_now(message)
+
+    async def _send_now(self, message: Message) -> list[Any]:
         if not self._bus.connected:
             raise SystemdError("cannot ask systemd: the connection to the system bus is gone")
         try:

@@ -44,10 +44,8 @@ def command_line(words: Sequence[str], directory: str | None = None) -> str:
     without is looked for by systemd, in ExecSearchPath= where that is set.
     """
     program, *arguments = words
-    _check_program(program)
     # `:` keeps $ as it is, `@` says argv[0] apart: programs such as busybox read what they were called by.
-    path = join(directory or "/", program) if "/" in program else program
-    written = [f":@{quoted(path)}", quoted(program)]
+    written = [f":@{quoted(program_path(program, directory))}", quoted(program)]
     for number, word in enumerate(arguments, 1):
         try:
             written.append(quoted(word))
@@ -57,6 +55,12 @@ def command_line(words: Sequence[str], directory: str | None = None) -> str:
     if len(line.encode()) > LONGEST_LINE_BYTES - len("ExecStart="):
         raise ValueError("its command is longer than the 1 MiB that systemd reads in one line")
     return line
+
+
+def program_path(program: str, directory: str | None = None) -> str:
+    """Return the path by which systemd finds a program, as it is; see `command_line`."""
+    _check_program(program)
+    return join(directory or "/", program) if "/" in program else program
 
 
 def assignment(name: str, value: str) -> str:
@@ -85,31 +89,45 @@ def directory_path(path: str) -> str:
 
 
 def environment_file_path(path: str) -> str:
-    """Return the value of EnvironmentFile=, which is a pattern of glob(7)."""
+    """Return the value of EnvironmentFile=."""
+    return _literal(environment_file_pattern(path))
+
+
+def environment_file_pattern(path: str) -> str:
+    """Return the pattern of glob(7) that is one file of variables, as it is."""
     _check_path("environment_file", path)
     found = _GLOB.sub(r"\\\1", path)
     # Blanks at the end would be cut off.
-    return _literal(found if path[-1] not in _BLANK else f"{found[:-1]}[{path[-1]}]")
+    return found if path[-1] not in _BLANK else f"{found[:-1]}[{path[-1]}]"
 
 
 def account(key: str, name: str) -> str:
-    """Return the value of User= or Group=: a name, or a number without zeros before it."""
+    """Return the value of User= or Group=."""
+    return _literal(account_name(key, name))
+
+
+def account_name(key: str, name: str) -> str:
+    """Return a user or a group as it is: a name, or a number without zeros before it."""
     if name.isdecimal() and name.isascii():
         return str(int(name))
     if name != name.strip(_BLANK) or not name or not name.isprintable() or set(name) & set("/:\\"):
         raise ValueError(f"{key} {name!r} is no name that systemd takes")
     _checked(key, name)
-    return _literal(name)
+    return name
 
 
 def search_path(path: str) -> str | None:
     """Return the value of ExecSearchPath= for a PATH, None where no directory of it can be told."""
-    told = [
+    return ":".join(_literal(each) for each in search_directories(path)) or None
+
+
+def search_directories(path: str) -> list[str]:
+    """Return the directories of a PATH that systemd takes, as they are."""
+    return [
         each
         for each in path.split(":")
         if each.startswith("/") and normpath(each) == each and _is_tellable(each) and not set(each) & _QUOTES
     ]
-    return ":".join(_literal(each) for each in told) or None
 
 
 def _is_tellable(path: str) -> bool:

@@ -59,6 +59,11 @@ def worker_of(unit: str) -> str | None:
     return found and found[1]
 
 
+def life_variables(worker: str, places: UnitPlaces) -> str:
+    """Return the path of the variables that a worker's life is told."""
+    return f"{places.environment_dir}/{worker}.env"
+
+
 def render(plan: Plan, memory_total_bytes: int, places: UnitPlaces) -> tuple[Unit, ...]:
     """Return every unit of a plan, the slice first.
 
@@ -144,10 +149,7 @@ def _command(plan: WorkerPlan, settings: Mapping[str, Setting]) -> Iterator[str]
 
 
 def _environment(plan: WorkerPlan, settings: Mapping[str, Setting], places: UnitPlaces) -> Iterator[str]:
-    variables = {
-        name: _filled(value, settings, plan, f"environment.{name}")
-        for name, value in plan.environment.items()
-    }
+    variables = written_variables(plan, settings)
     if "PATH" in variables and (path := search_path(variables["PATH"])) is not None:
         yield f"ExecSearchPath={path}"
     if DEVICE_ORDER not in variables:
@@ -157,10 +159,18 @@ def _environment(plan: WorkerPlan, settings: Mapping[str, Setting], places: Unit
     if plan.environment_file is not None:
         yield f"EnvironmentFile={environment_file_path(plan.environment_file)}"
     yield "# What the daemon tells this life of the worker; the last one wins."
-    yield f"EnvironmentFile=-{environment_file_path(f'{places.environment_dir}/{plan.name}.env')}"
+    yield f"EnvironmentFile=-{environment_file_path(life_variables(plan.name, places))}"
     if plan.vram_cap_bytes is not None:
         yield "# With it, llama.cpp's GPU memory spills into RAM: the GPU cap never fires, the RAM cap does."
         yield f"UnsetEnvironment={UNIFIED_MEMORY}"
+
+
+def written_variables(plan: WorkerPlan, settings: Mapping[str, Setting]) -> dict[str, str]:
+    """Return the configured environment of a worker, its braces filled. Raises ValueError."""
+    return {
+        name: _filled(value, settings, plan, f"environment.{name}")
+        for name, value in plan.environment.items()
+    }
 
 
 def _ending(plan: WorkerPlan) -> Iterator[str]:

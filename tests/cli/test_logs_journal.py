@@ -64,7 +64,7 @@ def test_a_unit_is_shown_from_its_journal(
     ran = gpu_supervisor("logs", "chat", "-n", "2", control=control, env=env)
     assert ran == (0, "two\nthree\n", "")
     assert (tmp_path / "asked").read_text().splitlines()[-1] == (
-        f"--lines=2 --quiet --no-pager --output=cat _SYSTEMD_UNIT={UNIT} + OBJECT_SYSTEMD_UNIT={UNIT} _UID=0"
+        f"--lines=2 --quiet --no-pager --output=cat _SYSTEMD_UNIT={UNIT} _SYSTEMD_UNIT=gpu-drain-chat.service"
     )
 
 

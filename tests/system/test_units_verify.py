@@ -70,14 +70,7 @@ def test_verify_would_have_something_to_say_of_a_wrong_directive(shelf: Machine)
 @pytest.mark.parametrize(
     ("unit", "most"),
     [
-        pytest.param(
-            "gpu-supervisor.service",
-            3.0,
-            marks=pytest.mark.xfail(
-                reason="3.5, for drain commands are its children: they need CAP_SETUID, homes and /tmp",
-                strict=True,
-            ),
-        ),
+        ("gpu-supervisor.service", 3.0),
         ("gpu-supervisor-web.service", 1.5),
     ],
 )
