@@ -194,9 +194,12 @@ def _exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) ->
         )
         _end_unasked(scratch, worker, order, fields)
         return
-    notice = Notice("info", "worker exited", how, worker=worker.name, cause=worker.stop.cause, fields=fields)
+    begun = worker.stop
+    if news.oom_kill and begun.cause is Cause.MEMORY_CAP:  # the kernel was quicker
+        begun = replace(begun, cause=cause, reason=f"{how}; {begun.reason}")
+    notice = Notice("info", "worker exited", how, worker=worker.name, cause=begun.cause, fields=fields)
     scratch.tell(notice)
-    _gone(scratch, worker, worker.stop)
+    _gone(scratch, worker, begun)
 
 
 def _end_unasked(

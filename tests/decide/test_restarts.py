@@ -119,3 +119,25 @@ def test_a_worker_that_the_kernel_killed_for_its_memory_is_restarted_with_the_co
     last = world.of().last
     assert last is not None
     assert last.cause is Cause.HOST_OOM_KILL
+
+
+def test_a_worker_that_the_kernel_kills_while_it_is_stopped_at_its_cap_was_killed_by_the_kernel() -> None:
+    caps = MemoryCaps(cap_bytes=GIB, max_bytes=2 * GIB)
+    breach = BreachRule(samples=1, of=1, warm_up_s=0.0)
+    world = World(worker(memory=caps, breach=breach))
+    world.settle()
+    [tree] = world.trees.values()
+    tree.obeys = False
+    tree.memory_bytes = GIB + 1
+    world.pass_s(4.0)
+    assert world.phase() is Phase.STOPPING
+    world.end_main(tree, code=None, signum=9, counters={"oom_kill": 1})
+    world.pass_s(2.0)
+    last = world.of().last
+    assert last is not None
+    assert last.cause is Cause.HOST_OOM_KILL
+    assert last.reason == (
+        "killed by the kernel's OOM killer (its limit);"
+        " memory 1GiB is above its cap of 1GiB in 1 of 1 readings"
+    )
+    assert world.of().oom_events == 1
