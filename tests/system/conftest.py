@@ -25,6 +25,11 @@ from support.vm.shared import SharedMachine
 
 HERE: Final = Path(__file__).parent
 TIMEOUT_S: Final = 600  # for a test that hangs, beyond the deadlines of what it asks of the machine
+# Those of the bare machine, those of the installed product, those that install and remove it.
+ORDER: Final = (
+    *("machine", "units_quoting", "units_verify", "units_commands", "sensing", "logs", "limits", "emergency"),
+    *("drain", "daemon_life", "admin", "many", "boot", "llama", "package", "install"),
+)
 FAULT: Final = pytest.StashKey[str]()
 USED: Final = pytest.StashKey[list[Machine]]()
 
@@ -37,12 +42,23 @@ class Boot(Protocol):
     ) -> Machine: ...
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark these tests, and have them last, in one order: they share a machine that is slow to change."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.system)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> tuple[int, str, int]:
+    if HERE not in item.path.parents:
+        return 0, "", 0  # in the order in which they come
+    name, line = item.path.stem.removeprefix("test_"), item.location[1] or 0
+    place = ORDER.index(name) if name in ORDER else len(ORDER)
+    return 1 + place, name, line
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -217,7 +217,8 @@ def it_is_removed(machine: Machine) -> None:
     assert machine.run("systemctl cat gpu-supervisor.service gpu-worker-sleeper.service").rc != 0
     ours = "( -name *gpu-supervisor* -o -name *gpu-worker* )"
     left = machine.ok(
-        f"find / -xdev ( -path /proc -o -path /srv ) -prune -o {ours} -print".split(), timeout_s=120
+        f"find / -xdev ( -path /proc -o -path /srv -o -path /var/tmp ) -prune -o {ours} -print".split(),
+        timeout_s=120,
     )
     assert sorted(left.split()) == ["/etc/gpu-supervisor", "/var/lib/gpu-supervisor"]
     left = machine.ok(f"find /run -path /run/systemd/units -prune -o {ours} -print".split())
