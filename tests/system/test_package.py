@@ -16,6 +16,24 @@ host: {warn_available: 64M, critical_available: 32M}
 workers:
   sleeper: {command: sleep 4323, stop_timeout: 5s}
 """
+WITH_A_SERVER: Final = (
+    WITH_A_WORKER
+    + """
+  server:
+    command: [/usr/bin/python3, -m, http.server, "8099", --bind, 127.0.0.1, --directory, /srv]
+    ready: {tcp: "127.0.0.1:8099"}
+"""
+)
+# Asks again and again for as long as the file is there.
+CLIENT: Final = """\
+while [ -e /run/asking ]; do
+    exec 3<>/dev/tcp/127.0.0.1/8099 && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 || exit
+    IFS= read -r line <&3
+    echo "$line"
+    exec 3>&-
+    sleep 0.05
+done
+"""
 # What dpkg and the journal write about every package, and what other programs keep up to date.
 LISTED: Final = (
     "find / -xdev -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -not -path '/var/cache/*'"
@@ -85,15 +103,24 @@ def test_what_a_user_has_written_survives_upgrade_removal_and_reinstallation(
     assert installed.get("/var/lib/gpu-supervisor/kept") == b"kept"
 
 
-def test_an_upgrade_brings_the_new_daemon_and_restarts_no_worker(installed: Machine, newer: Path) -> None:
-    installed.put(CONFIG, WITH_A_WORKER)
-    installed.ok("systemctl start gpu-supervisor", timeout_s=120)
-    worker_before = installed.until_phase("sleeper", "ready")["pid"]
+def test_an_upgrade_under_load_brings_the_new_daemon_and_restarts_no_worker(
+    installed: Machine, newer: Path
+) -> None:
+    installed.put(CONFIG, WITH_A_SERVER)
+    installed.put("/srv/client", CLIENT)
+    installed.ok("rm -rf /run/asking /run/answers && systemctl start gpu-supervisor", timeout_s=120)
+    before = {name: installed.until_phase(name, "ready")["pid"] for name in ("sleeper", "server")}
     daemon_before = daemon_pid(installed)
+    installed.ok("touch /run/asking; bash /srv/client >/run/answers 2>&1 &")
     upgraded(installed, newer)
     assert daemon_pid(installed) not in (0, daemon_before)
-    worker = installed.until_phase("sleeper", "ready")
-    assert (worker["pid"], worker["restarts"]) == (worker_before, 0)
+    for name, pid in before.items():
+        worker = installed.until_phase(name, "ready")
+        assert (worker["pid"], worker["restarts"]) == (pid, 0)
+    installed.ok("rm /run/asking; sleep 1")
+    answers = installed.ok("cat /run/answers").splitlines()
+    assert len(answers) > 10
+    assert set(answers) == {"HTTP/1.0 200 OK\r"}
 
 
 def test_an_upgrade_leaves_the_old_daemon_where_the_new_one_refuses_the_config(
