@@ -63,7 +63,7 @@ class Case:
     @property
     def directory(self) -> str:
         """Return where it works."""
-        return f"{AT}/work/{self.folder}"
+        return f"{AT}/cases/{self.folder}"
 
 
 CASES: Final = st.builds(
@@ -126,7 +126,7 @@ def plan(name: str, case: Case) -> WorkerPlan:
         name,
         name,
         tuple(literal(word) for word in ("sh", "-c", COPY, *case.words)),
-        directory=case.directory if case.folder != "plain" else f"{AT}/work/{name}",
+        directory=case.directory if case.folder != "plain" else f"{AT}/cases/{name}",
         environment={name: literal(value) for name, value in case.variables.items()},
         environment_file=f"{AT}/environment/{case.file}",
     )
@@ -154,7 +154,7 @@ def run_all(machine: Machine, plans: Mapping[str, WorkerPlan], files: Mapping[st
             f"! systemctl list-units --state={','.join(states)} --no-legend 'gpu-worker-q*' | grep .",
             "all ended",
         )
-        packed = io.BytesIO(machine.run(["tar", "-C", AT, "-cf", "-", "work"]).out_bytes)
+        packed = io.BytesIO(machine.run(["tar", "-C", AT, "-cf", "-", "cases"]).out_bytes)
     finally:
         machine.ok(
             f"rm -rf /run/systemd/system/gpu-worker-q* {AT}; systemctl daemon-reload; systemctl reset-failed"
@@ -220,25 +220,25 @@ PROGRAMS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "qa": ("./own sh", {}),
     "qb": ("bin/../own sh", {}),
     "qc": ("./-own%n$sh;", {}),
-    "qd": ("@own", {"PATH": f"{AT}/work/qd/bin:relative:/usr/bin:/bin"}),
-    "qe": (":own", {"PATH": f"{AT}/work/qe/bin:/usr/bin:/bin"}),
-    "qf": (f"{AT}/work/qf/own sh", {}),
-    "qg": ("日本 %%", {"PATH": f"{AT}/work/qg/bin:/usr/bin:/bin"}),
-    "qh": ("sh", {"PATH": f"{AT}/work/none:/usr/bin:/bin"}),
+    "qd": ("@own", {"PATH": f"{AT}/cases/qd/bin:relative:/usr/bin:/bin"}),
+    "qe": (":own", {"PATH": f"{AT}/cases/qe/bin:/usr/bin:/bin"}),
+    "qf": (f"{AT}/cases/qf/own sh", {}),
+    "qg": ("日本 %%", {"PATH": f"{AT}/cases/qg/bin:/usr/bin:/bin"}),
+    "qh": ("sh", {"PATH": f"{AT}/cases/none:/usr/bin:/bin"}),
 }
 
 
 def test_a_program_is_found_as_execve_would_find_it(machine: Machine) -> None:
     plans = {
         name: WorkerPlan(
-            name, name, (program, "-c", COPY, "x"), directory=f"{AT}/work/{name}", environment=environment
+            name, name, (program, "-c", COPY, "x"), directory=f"{AT}/cases/{name}", environment=environment
         )
         for name, (program, environment) in PROGRAMS.items()
     }
     machine.ok(
-        f"mkdir -p {AT}/work/qb/bin"
+        f"mkdir -p {AT}/cases/qb/bin"
         + "".join(
-            f" && mkdir -p {AT}/work/{name}/bin && cp /bin/sh '{AT}/work/{name}/{path}'"
+            f" && mkdir -p {AT}/cases/{name}/bin && cp /bin/sh '{AT}/cases/{name}/{path}'"
             for name, path in (
                 *(
                     ("qa", "own sh"),
@@ -253,9 +253,9 @@ def test_a_program_is_found_as_execve_would_find_it(machine: Machine) -> None:
     )
     found = run_all(machine, plans, {})
     seen = {
-        name: found.get(f"{AT}/work/{name}/cmdline", b"did not run\0").split(b"\0")[0].decode()
+        name: found.get(f"{AT}/cases/{name}/cmdline", b"did not run\0").split(b"\0")[0].decode()
         for name in plans
     }
     assert seen == {name: program for name, (program, _) in PROGRAMS.items()}
-    got = variables(found[f"{AT}/work/qd/environ"])
-    assert got["PATH"] == f"{AT}/work/qd/bin:relative:/usr/bin:/bin"
+    got = variables(found[f"{AT}/cases/qd/environ"])
+    assert got["PATH"] == f"{AT}/cases/qd/bin:relative:/usr/bin:/bin"
