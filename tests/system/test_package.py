@@ -120,7 +120,7 @@ def test_an_upgrade_under_load_brings_the_new_daemon_and_restarts_no_worker(
     installed.ok("rm /run/asking; sleep 1")
     answers = installed.ok("cat /run/answers").splitlines()
     assert len(answers) > 10
-    assert set(answers) == {"HTTP/1.0 200 OK\r"}
+    assert set(answers) == {"HTTP/1.0 200 OK"}
 
 
 def test_an_upgrade_leaves_the_old_daemon_where_the_new_one_refuses_the_config(
