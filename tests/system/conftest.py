@@ -42,14 +42,18 @@ class Boot(Protocol):
     ) -> Machine: ...
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark these tests, and have them last, in one order: they share a machine that is slow to change."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark these tests before -m selects, and have them last once all is shuffled, in one order.
+
+    They share a machine that is slow to change.
+    """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.system)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+    yield
     items.sort(key=_place)
 
 
