@@ -284,9 +284,8 @@ class SystemdLauncher:
         is_ours = process == life.identity if life.identity is not None else newest
         if process is not None and is_ours and self._lives.follow(found, state) is not None:
             await self._lives.hold(found.unit)
-            with contextlib.suppress(
-                OSError, CannotLaunchError
-            ):  # watched without its reports, rather than not
+            # Without its reports it is watched all the same.
+            with contextlib.suppress(OSError, CannotLaunchError):
                 self._bind(order)
             return process
         found.over = True

@@ -101,8 +101,8 @@ class UnitLives:
     async def hold(self, unit: str) -> None:
         """Keep systemd from forgetting how the unit ended before we have asked. Raises SystemdError."""
         if unit not in self._held:
-            self._held.add(unit)
             await self.link.systemd.hold(unit)
+            self._held.add(unit)
 
     def follow(self, life: UnitLife, state: UnitState) -> Identity | None:
         """Watch the main process and the cgroup of a life; None where it is gone. Raises OSError."""

@@ -176,10 +176,6 @@ class Systemd:
         """Take `hold` back."""
         await self._ask("UnrefUnit", "s", [unit])
 
-    async def reset_failed(self, unit: str) -> None:
-        """Have a failed unit be inactive."""
-        await self._ask("ResetFailedUnit", "s", [unit])
-
     async def units(self, pattern: str) -> Mapping[str, str]:
         """Return the loaded units whose names match a glob, each with its active state."""
         found = (await self._ask("ListUnitsByPatterns", "asas", [[], [pattern]]))[0]
