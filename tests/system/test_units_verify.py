@@ -177,5 +177,6 @@ def test_drop_ins_are_those_that_systemd_reads(shelf: Machine, tmp_path: Path) -
     shelf.ok("systemctl daemon-reload")
     told = shelf.ok(["systemctl", "show", "--value", "--property=DropInPaths", name]).split()
     shelf.ok(["rm", *(f"/{path}" for path in laid)])
+    shelf.ok(["rmdir", "--ignore-fail-on-non-empty", *{f"/{Path(path).parent}" for path in laid}])
     assert told == [f"/{path.relative_to(tmp_path)}" for path in find_drop_ins(name, tmp_path)]
     assert len(told) == 6
