@@ -37,6 +37,7 @@ def check_worker(name: str, worker: WorkerShape, report: Report) -> None:
     if not report.bad(*path, "command") and not (worker.command and worker.command[0]):
         report.fault((*path, "command"), "is missing: a worker needs a program to run")
     _check_memory(worker, path, report)
+    _check_needs(worker, path, report)
     _check_orders(worker, path, report)
     _check_braces(worker, path, report)
     _check_environment(worker, path, report)
@@ -60,6 +61,18 @@ def _check_memory(worker: WorkerShape, path: Path, report: Report) -> None:
         report.fault((*at, "max"), why)
     if high is not None and highest is not None and high > highest:
         report.fault((*at, "high"), f"{format_size(high)} must not be above max, {format_size(highest)}")
+
+
+def _check_needs(worker: WorkerShape, path: Path, report: Report) -> None:
+    for kind, need, cap in (
+        ("memory", worker.needs.memory, worker.memory.cap),
+        ("vram", worker.needs.vram, worker.vram.cap),
+    ):
+        if need is not None and cap is not None and need > cap:
+            why = (
+                f"{format_size(need)} is above {kind}.cap, {format_size(cap)}: it would be restarted for ever"
+            )
+            report.fault((*path, "needs", kind), why)
 
 
 def _check_orders(worker: WorkerShape, path: Path, report: Report) -> None:

@@ -29,6 +29,7 @@ _SECRET_FLAG: Final = re.compile(r"--?(?:[a-z-]+-)?(?:api-key|token|password|sec
 _SECRET_VALUE: Final = re.compile(
     r"(?:hf_|sk-|ghp_|github_pat_|glpat-|xox[bp]-|AKIA)[A-Za-z0-9_-]{12,}|-----BEGIN "
 )
+_NO_GPU: Final = {"any": "not written, so that nobody knows on which it will be", "none": "none"}
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -74,6 +75,14 @@ def _lint_worker_on_machine(worker: WorkerPlan, path: Path, machine: Machine, re
         report.warn((*path, "cpu", "quota"), why)
     if worker.vram_cap_bytes is not None and worker.gpus.kind == "none":
         report.warn((*path, "vram", "cap"), "never counts: gpus is none")
+    if worker.needs.vram_bytes is not None and worker.gpus.kind in {"any", "none"}:
+        report.warn((*path, "needs", "vram"), f"never counts: gpus is {_NO_GPU[worker.gpus.kind]}")
+    total, need = machine.memory_total_bytes, worker.needs.memory_bytes
+    if total is not None and need is not None and need > total:
+        why = (
+            f"{format_size(need)} is more than the machine has, {format_size(total)}: it would wait for ever"
+        )
+        report.warn((*path, "needs", "memory"), why)
     if worker.gpus.kind != "any" and "CUDA_VISIBLE_DEVICES" in worker.environment:
         report.warn((*path, "environment", "CUDA_VISIBLE_DEVICES"), "is overwritten by gpus")
 

@@ -111,6 +111,17 @@ class VramShape(Struct, frozen=True, forbid_unknown_fields=True):
     cap: Annotated[Limit | None, _says("this worker's GPU memory, summed over its processes and GPUs")] = None
 
 
+class NeedsShape(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker takes to come up; it waits until there is room for it beside what others are promised."""
+
+    memory: Annotated[Size | None, _says("of the machine's memory; left out, what its last lives took")] = (
+        None
+    )
+    vram: Annotated[
+        Size | None, _says("of GPU memory, over all its GPUs; left out, what its last lives took")
+    ] = None
+
+
 class CpuShape(Struct, frozen=True, forbid_unknown_fields=True):
     """Limits on a worker's CPU time."""
 
@@ -202,6 +213,9 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
     priority: Annotated[int, _says("in an emergency a higher one is spared longer")] = _WORKER.priority
     memory: Annotated[MemoryShape, _says("limits on its RAM")] = MemoryShape()
     vram: Annotated[VramShape, _says("limits on its GPU memory")] = VramShape()
+    needs: Annotated[NeedsShape, _says("what it takes to come up; it waits until there is room")] = (
+        NeedsShape()
+    )
     cpu: Annotated[CpuShape, _says("limits on its CPU time")] = CpuShape()
     breach: Annotated[BreachShape, _says("when a cap counts as breached")] = BreachShape()
     max_age: Annotated[Period | None, _says("restarted when this old ...")] = None

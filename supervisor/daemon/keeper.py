@@ -150,5 +150,6 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
         worker.pending,
         worker.incident,
         worker.above_cap_lives,
+        worker.learned,
         lived,
     )

@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
+from supervisor.decide.needs import need_of
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
@@ -132,6 +133,7 @@ def _worker(
         seen = Sighting("", 0.0)  # there is nothing to see, or what was seen is of another life
     age_s = None if life is None else max(0.0, snapshot.taken_s - life.launched_s)
     max_age_s = plan.max_age_s if life is None else life.max_age_s
+    need = need_of(remembered, plan)
     vram_bytes = seen.vram_bytes
     if snapshot.gpu_missing is not None and vram_bytes == NOT_READ_YET:
         vram_bytes = Missing(snapshot.gpu_missing)
@@ -167,6 +169,8 @@ def _worker(
         run=None if life is None else life.run,
         waits_for=remembered.waits_for,
         processes=len(seen.pids),
+        needs_memory_bytes=need.memory_bytes,
+        needs_vram_bytes=need.vram_bytes,
         missing=_missing(**readings) if _lives(remembered) else {},
     )
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from supervisor.decide.footprint import learn
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.restarts import misconfigured, spend
 from supervisor.decide.scratch import Scratch
@@ -148,7 +149,8 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
     now_s = scratch.now_s
     scratch.do(Forget(worker.name, life.run, "all of it is given back"))
     above = _lives_above_cap(worker, life, begun)
-    worker = replace(worker, life=None, stop=None, above_cap_lives=above, waits_for=None)
+    learned = learn(worker.learned, life)
+    worker = replace(worker, life=None, stop=None, above_cap_lives=above, learned=learned, waits_for=None)
     if begun.then is After.REMOVE:
         scratch.put(worker)
         scratch.tell(_ended(worker, life, begun, "removed"))

@@ -47,6 +47,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         heartbeat_s=now_s if life.plan.heartbeat_s is not None else None,  # nobody was there to hear it
         probe_due_s=now_s if asked else life.probe_due_s,
         residual_bytes=life.residual_bytes,
+        footprint=life.footprint,
     )
     begun = worker.stop
     if worker.phase is Phase.STOPPING and begun is not None:
@@ -71,6 +72,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         oom_events=worker.oom_events,
         rung=worker.rung,
         lives=worker.lives,
+        learned=worker.learned,
     )
 
 

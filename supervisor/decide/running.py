@@ -5,6 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide import caps
+from supervisor.decide.footprint import with_footprint
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import in_the_way, sibling_down, sibling_held
 from supervisor.decide.stopping import Order, stop
@@ -26,7 +27,7 @@ def take_readings(scratch: Scratch, worker: WorkerMemory, seen: Sighting) -> Wor
     if life is None:
         return worker
     life = _weigh_memory(life, seen)
-    life = _weigh_vram(life, seen)
+    life = with_footprint(_weigh_vram(life, seen), seen)
     if life.sample_s is not None and worker.phase not in {Phase.STARTING, Phase.READY}:
         life = replace(life, sample_s=None)  # it goes already: no cap is to be met in time
     if life is worker.life:

@@ -1,7 +1,8 @@
 """The scratch pad of one turn: what is decided so far, written down until the turn is over."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.decide.lifecycle import LIVING, Event, move
@@ -10,6 +11,14 @@ from supervisor.model.memory import GpuMemory, HostMemory, Life, Memory, WorkerM
 from supervisor.model.phase import Phase, Pressure
 from supervisor.model.plan import Plan
 from supervisor.model.snapshot import GpuSample, Sighting, Snapshot
+
+
+class Promise(Struct, frozen=True):
+    """Memory that a worker is to find; only from others of no higher priority, where `priority` is one."""
+
+    worker: str
+    size_bytes: int
+    priority: int | None = None
 
 
 class Scratch:
@@ -22,6 +31,7 @@ class Scratch:
         "host",
         "hurry",
         "leave",
+        "ledger",
         "memory",
         "plan",
         "samples",
@@ -43,6 +53,7 @@ class Scratch:
         self.hurry = memory.hurry
         self.leave = False  # the daemon ends, and the workers run on
         self.blind = False  # the host's memory could not be read
+        self.ledger: Mapping[str, Sequence[Promise]] | None = None  # until somebody asks for it
         self.actions: list[Action] = []
 
     @property

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from supervisor.decide.age import draw_max_age
 from supervisor.decide.lifecycle import GOING, MOVING_MEMORY, Event
+from supervisor.decide.placement import because, choose_gpus, no_room
 from supervisor.decide.reclaim import residuals
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import Order, stop
@@ -16,7 +17,6 @@ from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import AfterTarget, HttpTarget, TcpTarget, WorkerPlan
 from supervisor.model.quantity import format_size, format_span
 from supervisor.model.reading import Missing
-from supervisor.model.snapshot import GpuSample
 
 # A readiness probe is repeated after a tenth of the time waited so far, within these bounds: a tiny
 # model is seen ready at once, one that loads for minutes is not asked a thousand times.
@@ -42,7 +42,7 @@ def admit(scratch: Scratch) -> list[str]:
         plan = scratch.plan.workers.get(worker.name)
         if plan is None:
             continue
-        gpus = choose_gpus(scratch, plan)
+        gpus = choose_gpus(scratch, worker, plan)
         why = gpus if isinstance(gpus, str) else waits_for(scratch, worker, plan, gpus or ())
         if why is None and not isinstance(gpus, str):
             launch(scratch, worker, plan, gpus)
@@ -77,7 +77,9 @@ def waits_for(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tu
         if past is not None and past.quarantine is not None:
             return f"GPU {uuid}: {past.quarantine}"
     busy = scratch.busy_gpu(gpus, MOVING_MEMORY, but=worker.name)
-    return None if busy is None else f"its turn on GPU {busy[0]}, where {busy[1]} starts or stops"
+    if busy is not None:
+        return f"its turn on GPU {busy[0]}, where {busy[1]} starts or stops"
+    return no_room(scratch, worker, plan, gpus)
 
 
 def _short_of_memory(scratch: Scratch, worker: WorkerMemory) -> str | None:
@@ -105,50 +107,6 @@ def _not_ready(scratch: Scratch, base: str) -> str | None:
     return None
 
 
-def choose_gpus(scratch: Scratch, plan: WorkerPlan) -> tuple[str, ...] | str | None:
-    """Return the UUIDs that a worker gets, None where it may see all, or in words why it cannot have them."""
-    choice = plan.gpus
-    if choice.kind == "any":
-        return None
-    if choice.kind == "none":
-        return ()
-    if choice.kind == "auto":
-        return _emptiest(scratch, choice.count)
-    found: list[str] = []
-    for wish in choice.listed:
-        match = [one.uuid for one in scratch.snapshot.gpus if wish in {one.index, one.uuid}]
-        if not match:
-            unread = not scratch.snapshot.gpus and scratch.snapshot.gpu_missing is None
-            why = "GPUs are not read yet" if unread else scratch.snapshot.gpu_missing
-            return f"GPU {wish}, which is not there" + _because(why)
-        found.append(match[0])
-    return tuple(found)
-
-
-def _because(why: str | None) -> str:
-    return f": {why}" if why else ""
-
-
-def _emptiest(scratch: Scratch, count: int) -> tuple[str, ...] | str:
-    free = {sample.uuid: _free_bytes(sample) for sample in scratch.snapshot.gpus}
-    idle = {uuid: scratch.busy_gpu((uuid,), MOVING_MEMORY, but="") is None for uuid in free}
-    usable = [
-        (not idle[uuid], -room, uuid)
-        for uuid, room in free.items()
-        if room is not None and (uuid not in scratch.gpus or scratch.gpus[uuid].quarantine is None)
-    ]
-    if len(usable) < count:
-        return f"{count} usable GPUs, of which there are {len(usable)}" + _because(
-            scratch.snapshot.gpu_missing
-        )
-    return tuple(uuid for _, _, uuid in sorted(usable)[:count])
-
-
-def _free_bytes(sample: GpuSample) -> int | None:
-    total, used = sample.memory_total_bytes, sample.memory_used_bytes
-    return None if isinstance(total, Missing) or isinstance(used, Missing) else total - used
-
-
 def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple[str, ...] | None) -> None:
     """Begin a life."""
     now_s = scratch.now_s
@@ -170,6 +128,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
     scratch.put(
         replace(worker, life=life, lives=worker.lives + 1, held=None, waits_for=None, peak_memory_bytes=0)
     )
+    scratch.ledger = None  # it is promised what it has not taken yet
     scratch.do(Launch(worker.name, run, plan, plan.settings, gpus, why_launched(worker)))
 
 
@@ -256,7 +215,7 @@ def in_the_way(scratch: Scratch, worker: WorkerMemory, life: Life) -> str | None
         return f"{scratch.no_room}, and it could not start again"
     for uuid in life.gpus:
         if uuid not in scratch.samples:
-            why = _because(scratch.snapshot.gpu_missing)
+            why = because(scratch.snapshot.gpu_missing)
             return f"GPU {uuid} is not there{why}, and it could not start again"
         past = scratch.gpus.get(uuid)
         if past is not None and past.quarantine is not None:

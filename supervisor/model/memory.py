@@ -27,6 +27,23 @@ class Window(Struct, frozen=True):
     read_s: float = 0.0  # when the newest of them was read
 
 
+class Footprint(Struct, frozen=True):
+    """What one life took, in bytes: steady is the most until it had warmed up, peak the most of all."""
+
+    memory_steady_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    vram_steady_bytes: Mapping[str, int] = {}  # by UUID
+    vram_peak_bytes: Mapping[str, int] = {}
+
+
+class Learned(Struct, frozen=True):
+    """What the last lives of a worker took, newest last, and what it was that ran."""
+
+    command: tuple[str, ...] = ()
+    settings: Mapping[str, Setting] = {}
+    lives: tuple[Footprint, ...] = ()
+
+
 class Life(Struct, frozen=True):
     """One run of a worker, from its launch to the moment all its memory is back."""
 
@@ -52,6 +69,7 @@ class Life(Struct, frozen=True):
     probe_sent_s: float | None = None  # None: none is under way
     unhealthy: int = 0  # failed health probes in a row
     residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
+    footprint: Footprint = Footprint()
 
 
 class Stop(Struct, frozen=True):
@@ -106,6 +124,7 @@ class WorkerMemory(Struct, frozen=True):
     backoff: int = 0  # failures in a row
     above_cap_lives: int = 0  # lives in a row that never were below their cap
     peak_memory_bytes: int = 0  # of the last life
+    learned: Learned = Learned()
     pending: Pending | None = None
     waits_for: str | None = None
     held: str | None = None

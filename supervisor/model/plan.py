@@ -72,6 +72,13 @@ class MemoryCaps(Struct, frozen=True):
     swap_max_bytes: int | None = None
 
 
+class Needs(Struct, frozen=True):
+    """What a worker takes to come up; None where only its earlier lives can tell."""
+
+    memory_bytes: int | None = None
+    vram_bytes: int | None = None  # over all its GPUs
+
+
 class BreachRule(Struct, frozen=True):
     """A cap is breached by `samples` of the last `of` fresh readings, `warm_up_s` after launch."""
 
@@ -122,6 +129,7 @@ class WorkerPlan(Struct, frozen=True):
     priority: int = 0
     memory: MemoryCaps = MemoryCaps()
     vram_cap_bytes: int | None = None
+    needs: Needs = Needs()
     cpu_quota: float | None = None  # cores: 600% is 6.0
     breach: BreachRule = BreachRule()
     max_age_s: float | None = None

@@ -73,6 +73,8 @@ class WorkerStatus(Struct, frozen=True):
     run: str | None = None  # changes with each life
     waits_for: str | None = None
     processes: int = 0
+    needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
+    needs_vram_bytes: int | None = None
     missing: Mapping[str, str] = {}
 
 

@@ -61,6 +61,10 @@ web: {listen: 8095}
     [
         ("memory: {cap: 8G, high: 8G}", "memory.high: 8GiB must be above cap, 8GiB"),
         ("memory: {high: 9G, max: 8G}", "memory.high: 9GiB must not be above max, 8GiB"),
+        (
+            "{memory: {cap: 4G}, needs: {memory: 5G}}",
+            "needs.memory: 5GiB is above memory.cap, 4GiB: it would be restarted for ever",
+        ),
         ("memory: {cap: 0}", "memory.cap: must be more than 0B, not 0B"),
         ("memory: {cap: -1G}", "memory.cap: -1G is negative: write 8G, 512M or a number of bytes"),
         ("memory: [8G]", "memory: must be a mapping of keys, not a list"),

@@ -18,6 +18,11 @@ Check = Callable[[str], Loaded]
     [
         ("cpu: {quota: 900%}", "cpu.quota: 900% is more than the machine's 8 cores: it limits nothing"),
         ("{vram: {cap: 1G}, gpus: none}", "vram.cap: never counts: gpus is none"),
+        ("{needs: {vram: 1G}, gpus: none}", "needs.vram: never counts: gpus is none"),
+        (
+            "needs: {vram: 1G}",
+            "needs.vram: never counts: gpus is not written, so that nobody knows on which it will be",
+        ),
         (
             "environment: {HF_TOKEN: abc}",
             "environment.HF_TOKEN: looks like a secret: put it into environment_file",

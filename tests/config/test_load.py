@@ -25,6 +25,7 @@ from supervisor.model.plan import (
     HttpTarget,
     LlamaTarget,
     MemoryCaps,
+    Needs,
     NotifyTarget,
     Plan,
     RestartRule,
@@ -64,6 +65,7 @@ workers:
     priority: 0               # higher is spared longer
     memory: {cap: 8G, high: 8.5G, max: 9G, swap_max: 0}
     vram: {cap: 6G}
+    needs: {memory: 2G, vram: 0}
     cpu: {quota: 600%}        # CPUQuota=
     breach: {samples: 3, of: 5, warm_up: 30s}
     max_age: 60min            # restarted when this old ...
@@ -135,6 +137,7 @@ def test_the_interface_s_own_example_loads(check: Check, tmp_path: Path) -> None
         gpus=GpuChoice("listed", (0,)),
         memory=MemoryCaps(8_589_934_592, 9_126_805_504, 9_663_676_416, 0),
         vram_cap_bytes=6_442_450_944,
+        needs=Needs(2_147_483_648, 0),
         cpu_quota=6.0,
         breach=BreachRule(3, 5, 30.0),
         max_age_s=3600.0,

@@ -78,6 +78,7 @@ class Gpu:
     state: GpuState = GpuState.OK
     there: bool = True
     readable: bool = True  # how much is used can be read
+    unified: bool = False  # its memory is the machine's
     listed: bool = True  # its processes can be listed
     celsius: float = 40.0
     frozen_s: float | None = None  # not read since then
@@ -251,6 +252,7 @@ class World:
             memory_total_bytes=gpu.total_bytes,
             memory_used_bytes=used if ok and gpu.readable else Missing("cannot read"),
             temperature_c=gpu.celsius,
+            unified=gpu.unified,
             processes=rows if ok and gpu.listed else Missing("cannot list"),
         )
 

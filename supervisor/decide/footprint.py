@@ -1,0 +1,62 @@
+"""What a worker takes to come up and at most, learned from its lives."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from supervisor.decide import caps
+from supervisor.model.memory import Footprint, Learned, Life
+from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.reading import Missing
+from supervisor.model.snapshot import Sighting
+
+# A server that is ready has loaded its weights and its cache; its first requests take buffers still.
+STEADY_AFTER_READY_S: Final = 30.0
+# One odd life is outweighed by the next, and a change of the workload is learned within as many.
+LIVES: Final = 3
+
+
+def grown(life: Life, seen: Sighting) -> Footprint:
+    """Return the life's footprint with what is seen of it now; what could not be read adds nothing."""
+    past = life.footprint
+    settling = life.ready_s is None or seen.read_s <= life.ready_s + STEADY_AFTER_READY_S
+    settling = settling or not caps.warm(life, seen.read_s)
+    memory = None if isinstance(seen.memory_bytes, Missing) else seen.memory_bytes
+    vram: Mapping[str, int] = {} if isinstance(seen.vram_bytes, Missing) else seen.vram_by_gpu
+    found = Footprint(
+        memory_steady_bytes=_larger(past.memory_steady_bytes, memory if settling else None),
+        memory_peak_bytes=_larger(past.memory_peak_bytes, memory),
+        vram_steady_bytes=_largest(past.vram_steady_bytes, vram if settling else {}),
+        vram_peak_bytes=_largest(past.vram_peak_bytes, vram),
+    )
+    return past if found == past else found
+
+
+def learn(learned: Learned, life: Life) -> Learned:
+    """Return what is known once a life is over; one that never was ready has not shown what it takes."""
+    if life.ready_s is None or life.footprint == Footprint():
+        return learned
+    before = known_lives(learned, life.plan, life.settings)
+    return Learned(life.plan.command, life.settings, (*before, life.footprint)[-LIVES:])
+
+
+def known_lives(learned: Learned, plan: WorkerPlan, settings: Mapping[str, Setting]) -> tuple[Footprint, ...]:
+    """Return the footprints of earlier lives, if those ran the same with the same settings."""
+    same = learned.command == plan.command and learned.settings == settings
+    return learned.lives if same else ()
+
+
+def with_footprint(life: Life, seen: Sighting) -> Life:
+    """Return the life with its footprint grown by what is seen."""
+    found = grown(life, seen)
+    return life if found is life.footprint else replace(life, footprint=found)
+
+
+def _larger(past: int | None, now: int | None) -> int | None:
+    return past if now is None else now if past is None else max(past, now)
+
+
+def _largest(past: Mapping[str, int], now: Mapping[str, int]) -> Mapping[str, int]:
+    larger = {uuid: size for uuid, size in now.items() if size > past.get(uuid, 0)}
+    return {**past, **larger} if larger else past

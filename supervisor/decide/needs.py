@@ -1,0 +1,58 @@
+"""What a worker needs to come up: what is written, else what its last lives took."""
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from supervisor.decide.footprint import known_lives
+from supervisor.model.memory import Footprint, WorkerMemory
+from supervisor.model.plan import WorkerPlan
+
+
+class Need(Struct, frozen=True):
+    """Bytes that a worker takes to come up; None where nobody knows yet, which keeps it from nothing."""
+
+    memory_bytes: int | None = None
+    vram_bytes: int | None = None  # over all its GPUs
+    vram_by_gpu: Mapping[str, int] = {}  # where it is known for each
+
+    def on(self, uuid: str, count: int) -> int | None:
+        """Return the bytes on one of `count` GPUs: what it took there, else an even share."""
+        if uuid in self.vram_by_gpu:
+            return self.vram_by_gpu[uuid]
+        return None if self.vram_bytes is None else -(-self.vram_bytes // max(count, 1))
+
+
+def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
+    """Return what a worker needs: declared for each kind of memory where it is, else learned.
+
+    Learned is the most that one of its last lives took until it had warmed up, and no more than its cap:
+    beyond that a life is restarted, so that no start depends on it. What it took later, at its peak, is
+    not waited for: allocators keep what they once had, and a worker that has filled its GPU once would
+    never start beside anything again.
+    """
+    lives = known_lives(worker.learned, plan, plan.settings)
+    declared = plan.needs
+    memory = declared.memory_bytes
+    if memory is None:
+        memory = _capped(_most(lives), plan.memory.cap_bytes)
+    if declared.vram_bytes is not None:
+        return Need(memory, declared.vram_bytes)
+    largest = max(lives, key=_vram, default=None)
+    if largest is None or not largest.vram_steady_bytes:
+        return Need(memory)
+    by_gpu = largest.vram_steady_bytes
+    return Need(memory, _capped(_vram(largest), plan.vram_cap_bytes), by_gpu)
+
+
+def _most(lives: tuple[Footprint, ...]) -> int | None:
+    known = [one.memory_steady_bytes for one in lives if one.memory_steady_bytes is not None]
+    return max(known, default=None)
+
+
+def _vram(one: Footprint) -> int:
+    return sum(one.vram_steady_bytes.values())
+
+
+def _capped(size: int | None, cap: int | None) -> int | None:
+    return size if size is None or cap is None else min(size, cap)
