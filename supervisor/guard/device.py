@@ -106,6 +106,14 @@ def cuda_available(modules: Modules = sys.modules) -> bool:
     return torch is not None and bool(torch.cuda.is_available())
 
 
+def cuda_known(modules: Modules = sys.modules) -> bool | None:
+    """Tell whether there is a CUDA device where that is known without asking the driver; else None."""
+    torch = modules.get("torch")
+    if torch is None or torch.version.cuda is torch.version.hip is None:
+        return False
+    return True if torch.cuda.is_initialized() else None
+
+
 def _kind_and_index(device: str) -> tuple[str, int]:
     kind, _, index = device.partition(":")
     if kind not in {"cuda", "mps", "cpu"} or not (index or "0").isdecimal():
