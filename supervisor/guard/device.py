@@ -107,9 +107,9 @@ def cuda_available(modules: Modules = sys.modules) -> bool:
 
 
 def cuda_known(modules: Modules = sys.modules) -> bool | None:
-    """Tell whether there is a CUDA device where that is known without asking the driver; else None."""
+    """Tell what `cuda_available` would where the driver need not be asked for it; else None."""
     torch = modules.get("torch")
-    if torch is None or torch.version.cuda is torch.version.hip is None:
+    if torch is None or not torch.backends.cuda.is_built():
         return False
     return True if torch.cuda.is_initialized() else None
 

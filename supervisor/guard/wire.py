@@ -55,8 +55,9 @@ last report.
 
 import math
 import operator
+from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from supervisor.guard.advice import Advice
 from supervisor.guard.pressure import Pressure
@@ -127,7 +128,7 @@ def encode(report: Report) -> bytes:
         if len(datagram) <= LARGEST:
             break
         if name == "missing":
-            (said["memory"] or {}).pop("missing", None)
+            said["memory"] = _without_reasons(said["memory"])
         else:
             said[name] = None
         datagram = _written(said)
@@ -141,16 +142,13 @@ def decode(datagram: bytes) -> Words | None:
     if len(datagram) > LARGEST:
         return None
     try:
-        said: Any = json.loads(datagram)
+        said = _object(json.loads(datagram))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(said, dict) or type(said.get("v")) is not int or said["v"] != VERSION:
+    if said is None or type(said.get("v")) is not int or said["v"] != VERSION:
         return None
-    advice = said.get("advice")
-    words = [word for word in advice if isinstance(word, str)] if isinstance(advice, list) else []
-    return Words(
-        _level(said.get("host")), _level(said.get("gpu")), ADVICE & set(words), _drain(said.get("drain"))
-    )
+    words = {word for word in _array(said.get("advice")) if isinstance(word, str)}
+    return Words(_level(said.get("host")), _level(said.get("gpu")), ADVICE & words, _drain(said.get("drain")))
 
 
 def text(value: object) -> str:
@@ -175,13 +173,13 @@ def _plain(value: object, depth: int) -> Any:  # noqa: ANN401 - JSON
         return value
     if isinstance(value, str):
         return text(value)
+    if isinstance(value, (dict, list, tuple)) and depth >= _DEEPEST:
+        return None
     if isinstance(value, dict):
-        if depth >= _DEEPEST:
-            return None
-        first = islice(value.items(), _MOST_ENTRIES)
+        first = islice(cast("dict[object, object]", value).items(), _MOST_ENTRIES)
         return {text(name): _plain(part, depth + 1) for name, part in first if isinstance(name, str)}
     if isinstance(value, (list, tuple)):
-        return None if depth >= _DEEPEST else [_plain(part, depth + 1) for part in value[:_MOST_ENTRIES]]
+        return [_plain(part, depth + 1) for part in cast("Sequence[object]", value)[:_MOST_ENTRIES]]
     return _number(value)
 
 
@@ -208,9 +206,22 @@ def _level(value: object) -> Pressure | None:
     return Pressure(value) if isinstance(value, str) and value in list(Pressure) else None
 
 
-def _drain(value: Any) -> Drain | None:  # noqa: ANN401 - JSON
-    if not isinstance(value, dict):
+def _drain(value: object) -> Drain | None:
+    said = _object(value)
+    if said is None:
         return None
-    within = value.get("within_s")
+    within = said.get("within_s")
     within_s = real(within) if isinstance(within, (int, float)) and not isinstance(within, bool) else None
-    return Drain(text(value.get("reason")), within_s)
+    return Drain(text(said.get("reason")), within_s)
+
+
+def _object(value: object) -> dict[str, object] | None:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else None
+
+
+def _array(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _without_reasons(memory: dict[str, object] | None) -> dict[str, object] | None:
+    return memory and {name: figure for name, figure in memory.items() if name != "missing"}

@@ -57,18 +57,17 @@ def there(tmp_path: Path) -> Iterator[FakeSupervisor]:
     there.go()
 
 
-def run(program: str, socket_path: Path | None = None, **streams: int) -> subprocess.CompletedProcess[str]:
+def run(program: str, socket_path: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GPU_SUPERVISOR")}
     if socket_path is not None:
         environment["GPU_SUPERVISOR_SOCKET"] = str(socket_path)
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     return subprocess.run(
         [sys.executable, "-c", HEAD + program],
         env={**environment, "PYTHONPATH": str(CHECKOUT)},
         check=False,
+        capture_output=True,
         text=True,
         timeout=40,
-        **pipes,
     )
 
 

@@ -19,7 +19,14 @@ shallow = scalars | st.lists(scalars, max_size=3) | st.dictionaries(words, scala
 anything = shallow | st.lists(shallow, max_size=3) | st.dictionaries(words, shallow, max_size=3)
 figures = st.none() | st.dictionaries(words, anything, max_size=10)
 advices = st.builds(Advice, batch_size=st.integers(), stages_off=st.lists(words, max_size=10).map(tuple))
-progresses = st.builds(Progress, job=words, state=st.sampled_from(STATES), done=st.integers(), total=numbers, throughput=st.floats())
+progresses = st.builds(
+    Progress,
+    job=words,
+    state=st.sampled_from(STATES),
+    done=st.integers(),
+    total=numbers,
+    throughput=st.floats(),
+)
 reports = st.builds(
     Report,
     seq=st.integers(min_value=1, max_value=2**62),
@@ -100,8 +107,8 @@ def test_whatever_is_reported_is_json_of_4096_bytes_at_most_that_keeps_the_state
 
 
 def test_the_least_important_is_dropped_first() -> None:
-    long = {f"key {number}": "é" * 200 for number in range(4)}  # some 1.7 kB
-    memory = {"oom_events": 1, "missing": long}
+    long: dict[str, object] = {f"key {number}": "é" * 200 for number in range(4)}  # some 1.7 kB
+    memory: dict[str, object] = {"oom_events": 1, "missing": long}
     report = Report(1, level=Pressure.HIGH, memory=memory, batches=long)
     said = json.loads(encode(report))
     assert said["batches"] == long
@@ -214,21 +221,21 @@ def test_what_is_no_message_of_this_version_is_ignored(garbage: bytes) -> None:
     assert decode(garbage) is None
 
 
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        ({"host": "hot", "gpu": 3}, Words()),
-        ({"host": ["high"], "gpu": "high"}, Words(gpu=Pressure.HIGH)),
-        ({"advice": "cool-down"}, Words()),
-        ({"advice": ["dance", 5, None, {}, [], "ease-off"]}, Words(advice=frozenset({"ease-off"}))),
-        ({"drain": "now"}, Words()),
-        ({"drain": {}}, Words(drain=Drain("", None))),
-        ({"drain": {"reason": 5, "within_s": "soon"}}, Words(drain=Drain("", None))),
-        ({"drain": {"reason": "r" * 300, "within_s": -1}}, Words(drain=Drain("r" * 200, None))),
-        ({"drain": {"reason": "age", "within_s": True}}, Words(drain=Drain("age", None))),
-        ({"unknown": 1}, Words()),
-    ],
-)
+WORDS: list[tuple[dict[str, Any], Words]] = [
+    ({"host": "hot", "gpu": 3}, Words()),
+    ({"host": ["high"], "gpu": "high"}, Words(gpu=Pressure.HIGH)),
+    ({"advice": "cool-down"}, Words()),
+    ({"advice": ["dance", 5, None, {}, [], "ease-off"]}, Words(advice=frozenset({"ease-off"}))),
+    ({"drain": "now"}, Words()),
+    ({"drain": {}}, Words(drain=Drain("", None))),
+    ({"drain": {"reason": 5, "within_s": "soon"}}, Words(drain=Drain("", None))),
+    ({"drain": {"reason": "r" * 300, "within_s": -1}}, Words(drain=Drain("r" * 200, None))),
+    ({"drain": {"reason": "age", "within_s": True}}, Words(drain=Drain("age", None))),
+    ({"unknown": 1}, Words()),
+]
+
+
+@pytest.mark.parametrize(("said", "words"), WORDS)
 def test_what_is_of_a_wrong_type_or_unknown_is_unknown(said: dict[str, object], words: Words) -> None:
     assert decode(json.dumps({"v": 1, **said}).encode()) == words
 
