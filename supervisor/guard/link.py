@@ -1,5 +1,6 @@
 """The worker's end of its supervisor's datagram socket: what cannot be sent at once is dropped."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -51,7 +52,9 @@ class Link:
             try:
                 self._open().send(datagram)
             except OSError as error:
-                if error.errno not in _GONE:
+                if error.errno == errno.EBADF:
+                    self.close()  # the worker has closed all descriptors, as daemons do
+                elif error.errno not in _GONE:
                     break
                 self._lose()  # and once more: the next supervisor may be there already
             else:
@@ -65,17 +68,16 @@ class Link:
         return received if self._connected else []
 
     def fileno(self) -> int:
-        """Return the descriptor, readable when something has come; -1 where there can be none."""
-        if not self.usable:
-            return -1
+        """Return the descriptor, readable when something has come; -1 where there is none."""
         if not self._connected:
             self._connect()
-        return self._open().fileno() if self.usable else -1
+        return -1 if self._socket is None else self._socket.fileno()
 
     def close(self) -> None:
         """Close the socket; the next message opens another."""
         if self._socket is not None:
-            self._socket.close()
+            with contextlib.suppress(OSError):  # EBADF: see send
+                self._socket.close()
         self._socket, self._connected, self._named, self._tried_s = None, False, False, None
 
     def _open(self) -> "socket.socket":

@@ -6,6 +6,7 @@ each stall, the others something to read. /dev/null stands for "switched off".
 """
 
 import binascii
+import contextlib
 import os
 import select
 import stat
@@ -61,24 +62,17 @@ class StallWatch:
 
     def close(self) -> None:
         """Watch no longer."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # a worker that closes all descriptors has closed this one too
+                os.close(fd)
 
     def _stalled(self) -> bool:
         events = sum(event for _, event in self._poll.poll(0))
-        if events & select.POLLPRI and self._event == select.POLLPRI:
-            return not self._broken(events)
-        stalled = self._event == select.POLLIN and bool(events & select.POLLIN) and self._emptied()
-        self._broken(events)
-        return stalled
-
-    def _broken(self, events: int) -> bool:
-        """Watch no longer where the other end is gone: the cgroup, or who wrote."""
-        broken = bool(events & (select.POLLERR | select.POLLHUP | select.POLLNVAL))
-        if broken:
+        if events & (select.POLLERR | select.POLLNVAL):  # the cgroup is gone
             self.close()
-        return broken
+            return False
+        return bool(events & self._event) and (self._event == select.POLLPRI or self._emptied())
 
     def _emptied(self) -> bool:
         """Read what is there, and tell whether it was anything."""

@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -171,6 +172,36 @@ def test_an_abstract_name_is_written_with_an_at_sign() -> None:
         assert link.send(b"READY=1")
         assert there.recv(100) == b"READY=1"
         link.close()
+
+
+def test_a_worker_without_a_descriptor_left_drops_and_goes_on_when_there_is_one(
+    path: Path, clock: Clock
+) -> None:
+    there, link = FakeSupervisor(path), Link(str(path), clock)
+    assert link.dropped == 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        sent, descriptor = link.send(b"one"), link.fileno()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (sent, descriptor) == (False, -1)
+    clock.now_s += 1
+    assert link.send(b"two")
+    assert link.fileno() >= 0
+    link.close()
+    there.go()
+
+
+def test_a_worker_that_closes_all_descriptors_gets_another_socket(path: Path) -> None:
+    there, link = FakeSupervisor(path), Link(str(path))
+    assert link.send(b"one")
+    os.close(link.fileno())
+    assert link.send(b"two")
+    assert there.datagrams() == [b"one", b"two"]
+    os.close(link.fileno())
+    link.close()
+    there.go()
 
 
 def test_the_socket_does_not_outlive_an_exec(path: Path) -> None:

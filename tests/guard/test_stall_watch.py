@@ -60,7 +60,7 @@ def test_a_stall_told_by_a_fifo_is_high_for_ten_seconds(tmp_path: Path, clock: C
     watch.close()
 
 
-def test_a_stall_told_by_a_stream_socket_is_high_until_its_other_end_is_gone_too(
+def test_a_stall_told_by_a_stream_socket_is_high_for_ten_seconds_even_if_it_was_the_last(
     tmp_path: Path, clock: Clock
 ) -> None:
     path = tmp_path / "sock"
@@ -80,6 +80,31 @@ def test_a_stall_told_by_a_stream_socket_is_high_until_its_other_end_is_gone_too
             there.send(b"last\n")
     assert watch.level() is Pressure.HIGH
     clock.now_s += 10
+    assert watch.level() is Pressure.NORMAL
+    watch.close()
+
+
+def test_writers_of_a_fifo_may_come_and_go(tmp_path: Path, clock: Clock) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    watch = StallWatch(environment(fifo), clock)
+    levels: list[Pressure] = []
+    for _ in range(2):
+        with fifo.open("wb", buffering=0) as writer:
+            writer.write(b"x")
+        levels.append(watch.level())
+        clock.now_s += 10
+        levels.append(watch.level())
+    assert levels == [Pressure.HIGH, Pressure.NORMAL] * 2
+    watch.close()
+
+
+def test_a_worker_that_closes_all_descriptors_ends_the_watch_only(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    watch = StallWatch(environment(fifo))
+    (opened,) = (int(fd.name) for fd in Path("/proc/self/fd").iterdir() if fd.resolve() == fifo)
+    os.close(opened)
     assert watch.level() is Pressure.NORMAL
     assert not watch.active
 
