@@ -106,6 +106,14 @@ def cuda_available(modules: Modules = sys.modules) -> bool:
     return torch is not None and bool(torch.cuda.is_available())
 
 
+def cuda_known(modules: Modules = sys.modules) -> bool | None:
+    """Tell what `cuda_available` would where the driver need not be asked for it; else None."""
+    torch = modules.get("torch")
+    if torch is None or not torch.backends.cuda.is_built():
+        return False
+    return True if torch.cuda.is_initialized() else None
+
+
 def _kind_and_index(device: str) -> tuple[str, int]:
     kind, _, index = device.partition(":")
     if kind not in {"cuda", "mps", "cpu"} or not (index or "0").isdecimal():

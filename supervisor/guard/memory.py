@@ -12,6 +12,7 @@ from supervisor.guard.device import (
     Unreadable,
     clear_cache,
     cuda_available,
+    cuda_known,
     device_reader,
 )
 from supervisor.guard.events import note, warn
@@ -29,6 +30,15 @@ class Loaded(NamedTuple, Generic[T]):
 
     model: T
     device: str
+
+
+class Snapshot(NamedTuple):
+    """What a manager knows at one moment."""
+
+    level: Pressure
+    advice: Advice
+    stats: dict[str, object]
+    """The figures of /stats, of the last reading."""
 
 
 class MemoryManager:
@@ -67,6 +77,7 @@ class MemoryManager:
         self._checked_s: float | None = None
         self._reduced: tuple[Pressure, float] | None = None
         self._unreadable = False
+        self._reading: DeviceMemory | Unreadable = Unreadable("not read yet")
         self._pressure = Pressure.NORMAL
         self._advice = Advice()
         self._oom_events = 0
@@ -175,15 +186,20 @@ class MemoryManager:
         An mb is 2**20 bytes and a gb 2**30, rounded to two decimals.
         """
         with self._lock:
-            reading = self._read()
-            stats: dict[str, object] = {
-                "cuda_available": cuda_available(),
-                "current_pressure": self._pressure.value,
-                "oom_events": self._oom_events,
-                "recoveries": self._recoveries,
-                "degradation_level": self._degradation_level,
-            }
-        return {**stats, **figures(reading)}
+            return {"cuda_available": cuda_available(), **self._counts(), **figures(self._read())}
+
+    def snapshot(self) -> Snapshot:
+        """Return what is known, for whoever must not wait: it reads anew once in `check_interval` at most.
+
+        It does not even that while another thread is at work here. `cuda_available` is None where torch is
+        loaded and has not begun to use its GPU: to ask would break a later fork.
+        """
+        if self._lock.acquire(blocking=False):
+            try:
+                self.check_memory_pressure()
+            finally:
+                self._lock.release()
+        return Snapshot(self._pressure, self._advice, self._recent_stats())
 
     def reset_degradation(self) -> None:
         """Go back to full quality; the counts of events and recoveries stay."""
@@ -195,7 +211,25 @@ class MemoryManager:
             self._advice = Advice()
             self._reduced = None
 
+    def _recent_stats(self) -> dict[str, object]:
+        cuda = cuda_known()
+        stats = {"cuda_available": cuda, **self._counts(), **figures(self._reading)}
+        if cuda is None:
+            missing = stats.get("missing")
+            why = {"cuda_available": "torch has not begun to use its GPU"}
+            stats["missing"] = {**missing, **why} if isinstance(missing, dict) else why
+        return stats
+
+    def _counts(self) -> dict[str, object]:
+        return {
+            "current_pressure": self._pressure.value,
+            "oom_events": self._oom_events,
+            "recoveries": self._recoveries,
+            "degradation_level": self._degradation_level,
+        }
+
     def _take(self, reading: DeviceMemory | Unreadable) -> None:
+        self._reading = reading
         if isinstance(reading, Unreadable):
             if not self._unreadable:
                 warn("memory not readable: %s", reading.why)

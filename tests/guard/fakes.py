@@ -17,7 +17,9 @@ def _always(answer: object) -> Callable[[int], object]:
 class FakeTorch:
     """Answers as torch does for one GPU of 80 GiB; what it was asked to do is in `done`."""
 
-    def __init__(self, used_gib: float = 0, *, integrated: int = 0, initialized: bool = True) -> None:
+    def __init__(
+        self, used_gib: float = 0, *, integrated: int = 0, initialized: bool = True, built: bool = True
+    ) -> None:
         self.used_gib = used_gib
         self.done: list[str] = []
         self.fault: str | None = None
@@ -31,6 +33,7 @@ class FakeTorch:
             synchronize=self._synchronize,
             empty_cache=lambda: self.done.append("empty_cache"),
         )
+        self.backends = SimpleNamespace(cuda=SimpleNamespace(is_built=lambda: built))
         self.mps = SimpleNamespace(
             recommended_max_memory=lambda: 16 * GIB,
             driver_allocated_memory=lambda: 4 * GIB,

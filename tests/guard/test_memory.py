@@ -328,6 +328,46 @@ def test_figures_that_cannot_be_had_are_none_with_their_reason(
     assert stats["cuda_available"] is True
 
 
+def test_a_snapshot_is_the_last_reading_and_reads_no_more_often_than_the_interval(
+    device: Device, manager: MemoryManager
+) -> None:
+    first = manager.snapshot()
+    assert (first.level, first.advice, first.stats["usage_percent"]) == (Pressure.NORMAL, Advice(), 0.0)
+    device.used_gib = 90
+    manager.handle_oom_error()
+    readings = device.readings
+    second = manager.snapshot()
+    assert (second.level, second.advice, second.stats["usage_percent"]) == (Pressure.NORMAL, SMALLER, 0.0)
+    assert second.stats["oom_events"] == 1
+    assert device.readings == readings
+    device.now_s += 1
+    third = manager.snapshot()
+    assert (third.level, third.stats["current_pressure"]) == (Pressure.CRITICAL, "critical")
+    assert third.stats["usage_percent"] == 90.0
+    assert third.stats == {**manager.get_memory_stats(), "cuda_available": False}
+
+
+@pytest.mark.parametrize(
+    ("torch", "known"),
+    [
+        (FakeTorch(), True),
+        (FakeTorch(initialized=False), None),
+        (FakeTorch(initialized=False, built=False), False),
+        (None, False),
+    ],
+)
+def test_a_snapshot_does_not_wake_a_gpu_that_torch_has_not_begun_to_use(
+    monkeypatch: pytest.MonkeyPatch, manager: MemoryManager, torch: FakeTorch | None, *, known: bool | None
+) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    if torch is not None:
+        monkeypatch.setitem(sys.modules, "torch", torch)
+    stats = manager.snapshot().stats
+    assert stats["cuda_available"] is known
+    why = {"cuda_available": "torch has not begun to use its GPU"}
+    assert stats.get("missing") == (why if known is None else None)
+
+
 def test_wrong_thresholds_and_devices_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="cannot watch memory"):
         MemoryManager(warning_threshold=0.9, high_threshold=0.8)
