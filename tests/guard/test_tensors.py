@@ -141,7 +141,8 @@ def test_the_peak_of_real_tensors_is_one_copy_and_stays_flat_over_a_thousand_upd
 ) -> None:
     done = subprocess.run(
         [torch_python, str(HERE / "real/tensor_updates.py")],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        # With a fixed threshold, glibc gives what is freed back at once, and memory is what is held.
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "MALLOC_MMAP_THRESHOLD_": "131072"},
         capture_output=True,
         text=True,
         timeout=50,
@@ -152,5 +153,5 @@ def test_the_peak_of_real_tensors_is_one_copy_and_stays_flat_over_a_thousand_upd
     seen = json.loads(done.stdout)
     assert seen["list_peak_mib"] > 250  # two copies of 128 MiB: the measurement sees them
     assert 120 < seen["buffer_peak_mib"] < 150
-    assert seen["grown_mib"] < 4
+    assert abs(seen["grown_mib"]) < 4  # half of one generation, of a thousand
     assert (seen["alive"], seen["held_mib"], seen["detached"]) == (1, 8.0, True)

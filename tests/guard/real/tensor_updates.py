@@ -84,9 +84,9 @@ with TensorBuffer() as kept:
     detached = kept[0].grad_fn is None
 json.dump(
     {
+        **many_updates(),  # first: what the others free would hide what this one keeps
         "list_peak_mib": peak_mib(bare_list),
         "buffer_peak_mib": peak_mib(buffered),
-        **many_updates(),
         "detached": detached,
     },
     sys.stdout,
