@@ -120,7 +120,7 @@ def _by_type(objects: list[object], torch: Any | None) -> dict[str, _Count]:  # 
     for type_, count in types.items():
         found[f"{type_.__module__}.{type_.__qualname__}"] += count
     counts = {name: _Count(count) for name, count in found.items()}
-    tensor_types = set() if torch is None else {type_ for type_ in types if issubclass(type_, torch.Tensor)}
+    tensor_types = [type_ for type_ in types if torch is not None and issubclass(type_, torch.Tensor)]
     if tensor_types:
         counts.update(_by_shape(each for each in objects if type(each) in tensor_types))
     return counts

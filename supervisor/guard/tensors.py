@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 _PAGE_LOCKED: Final = "cannot pin the tensors of {}: only the CPU's memory is page-locked"
 
@@ -79,4 +79,4 @@ class TensorBuffer:
         tensor = tensor.detach()
         if self._device is not None:
             tensor = tensor.to(self._device)
-        return cast("Any", tensor.pin_memory()) if self._pin_memory else tensor
+        return tensor.pin_memory() if self._pin_memory else tensor

@@ -47,7 +47,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _python(name: str, config: pytest.Config, require: Callable[[object, str], None]) -> str:
-    why = config.stash.get(FAULTS, {}).get(name, "not installed (pytest --install, or scripts/test, does it)")
+    faults = config.stash.get(FAULTS, dict[str, str]())
+    why = faults.get(name, "not installed (pytest --install, or scripts/test, does it)")
     require((_venv(name) / "made").exists(), f"{name}: {why}")
     return str(_venv(name) / "bin/python")
 

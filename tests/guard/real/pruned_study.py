@@ -43,7 +43,8 @@ def leave(left_gib: float) -> None:
 def objective(trial: Any) -> float:  # noqa: ANN401
     """Train for one epoch, as it were."""
     x: float = trial.suggest_float("x", 0, 1)
-    leave(LEFT_GIB[trial.number])
+    number: int = trial.number
+    leave(LEFT_GIB[number])
     monitor.check(trial, "epoch 1")
     return x
 
