@@ -4,7 +4,7 @@ import gc
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -46,11 +46,6 @@ class Probe(NamedTuple):
         return "\n".join([f"types that grew at each of {self.probes} probes; {cost}", *lines])
 
 
-class _Count(NamedTuple):
-    number: int
-    bytes: int | None = None
-
-
 class LeakProbe:
     """Counts what the garbage collector tracks, by type, and compares its last few counts.
 
@@ -80,7 +75,9 @@ class LeakProbe:
         self._share = share
         self._clock = clock
         self._modules = modules
-        self._seen: deque[dict[str, _Count]] = deque(maxlen=window)
+        # Full from the start, and of nothing that the collector tracks: else it would find itself to grow.
+        self._seen: deque[dict[str, int]] = deque(({} for _ in range(window)), maxlen=window)
+        self._probes = 0
         self._due_s: float | None = None
         self._last = Probe((), 0, 0, 0.0)
 
@@ -91,57 +88,49 @@ class LeakProbe:
             return self._last
         gc.collect()
         objects = gc.get_objects()
-        counts = _by_type(objects, self._modules.get("torch"))
+        numbers, held = _by_type(objects, self._modules.get("torch"))
         looked_at = len(objects)
         del objects
-        self._seen.append(counts)
+        self._seen.append(numbers)
+        self._probes = min(self._probes + 1, len(self._seen))
         ended_s = self._clock()
         took_s = ended_s - began_s
         self._due_s = None if not self._share else ended_s + took_s / self._share
-        self._last = Probe(self._growths(), len(self._seen), looked_at, took_s)
+        self._last = Probe(self._growths(held), self._probes, looked_at, took_s)
         return self._last
 
-    def _growths(self) -> tuple[Growth, ...]:
-        if len(self._seen) < (self._seen.maxlen or 0):
+    def _growths(self, held: Mapping[str, int]) -> tuple[Growth, ...]:
+        if self._probes < len(self._seen):
             return ()
         found: list[Growth] = []
-        for name, now in self._seen[-1].items():
-            counts = [each[name].number if name in each else 0 for each in self._seen]
-            rises = all(later > earlier for earlier, later in pairwise(counts))
-            grown = counts[-1] - counts[0]
+        for name, number in self._seen[-1].items():
+            numbers = [each.get(name, 0) for each in self._seen]
+            rises = all(later > earlier for earlier, later in pairwise(numbers))
+            grown = number - numbers[0]
             if rises and grown >= self._least:
-                found.append(Growth(name, now.number, grown, now.bytes))
+                found.append(Growth(name, number, grown, held.get(name)))
         return tuple(sorted(found, key=lambda growth: (-(growth.bytes or 0), -growth.grown, growth.name)))
 
 
-def _by_type(objects: list[object], torch: Any | None) -> dict[str, _Count]:  # noqa: ANN401
+def _by_type(objects: list[object], torch: Any | None) -> tuple[dict[str, int], dict[str, int]]:  # noqa: ANN401
+    """Count the objects by the name of their type, and tensors by what they are; and what these hold."""
     types = Counter(map(type, objects))  # in C: a tenth of the time of a loop
-    found: Counter[str] = Counter()
-    for type_, count in types.items():
-        found[f"{type_.__module__}.{type_.__qualname__}"] += count
-    counts = {name: _Count(count) for name, count in found.items()}
+    numbers: dict[str, int] = {}
+    held: dict[str, int] = {}
+    for type_, number in types.items():
+        name = f"{type_.__module__}.{type_.__qualname__}"
+        numbers[name] = numbers.get(name, 0) + number
     tensor_types = [type_ for type_ in types if torch is not None and issubclass(type_, torch.Tensor)]
-    if tensor_types:
-        counts.update(_by_shape(each for each in objects if type(each) in tensor_types))
-    return counts
-
-
-def _by_shape(tensors: Iterable[Any]) -> dict[str, _Count]:
-    found: dict[str, tuple[int, int]] = {}
-    for tensor in tensors:
+    for tensor in (each for each in objects if type(each) in tensor_types) if tensor_types else ():
         name, size = _described(tensor)
-        count, held = found.get(name, (0, 0))
-        found[name] = (count + 1, held + size)
-    return {name: _Count(count, held) for name, (count, held) in found.items()}
+        numbers[name] = numbers.get(name, 0) + 1
+        held[name] = held.get(name, 0) + size
+    return numbers, held
 
 
 def _described(tensor: Any) -> tuple[str, int]:  # noqa: ANN401
     kind = type(tensor).__qualname__
     try:
         return f"{kind} {tensor.device} {tensor.dtype} {tuple(tensor.shape)}", int(tensor.nbytes)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-    ):  # without a shape yet, sparse, or of a subclass's own
+    except (RuntimeError, ValueError):  # without a shape yet, sparse, or as a subclass has it
         return f"{kind} of unknown shape", 0

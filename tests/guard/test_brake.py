@@ -1,3 +1,4 @@
+import inspect
 import json
 import logging
 import os
@@ -110,7 +111,7 @@ def test_short_memory_is_told_once_for_each_change(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO, "supervisor.guard")
     memory = Memory(8)
     watching = monitor(memory)
-    for left_gib in (8, 3.9, 3.5, 4.1, 3.9, 5, 6, 3):
+    for left_gib in (8, 4, 3.9, 3.5, 4.1, 3.9, 5, 6, 3):
         memory.left_gib = left_gib
         watching.check(context=f"{left_gib}")
     of = "of memory left by memory.max of the cgroup /chat, below 4.00 GiB"
@@ -126,7 +127,13 @@ def test_unknown_memory_ends_nothing_and_is_told_once(caplog: pytest.LogCaptureF
     watching = monitor(memory)
     memory.left_gib = None
     assert [watching.check(Trial()) for _ in range(3)] == [UNKNOWN] * 3
-    assert told(caplog) == ["WARNING memory not readable: cannot read /proc/meminfo: Permission denied"]
+    once = ["WARNING memory not readable: cannot read /proc/meminfo: Permission denied"]
+    assert told(caplog) == once
+    memory.left_gib = 8
+    watching.check()
+    memory.left_gib = None
+    watching.check()
+    assert told(caplog) == once * 2
 
 
 def test_the_room_in_the_cgroup_counts_though_the_host_has_plenty(tmp_path: Path) -> None:
@@ -163,6 +170,13 @@ def test_an_emergency_is_not_taken_for_an_out_of_memory_that_smaller_work_would_
     emergency = raised_by(while_handling_an_oom)
     assert not isinstance(emergency, MemoryError)
     assert classify(emergency) is Failure.OTHER
+
+
+def test_the_thresholds_are_those_of_the_interface_unless_given() -> None:
+    for checked in (check_memory, MemoryMonitor):
+        parameters = inspect.signature(checked).parameters
+        assert parameters["safe_threshold_gb"].default == 2.0
+        assert parameters["warning_threshold_gb"].default == 4.0
 
 
 @pytest.mark.parametrize(("safe_gb", "warning_gb"), [(4.0, 2.0), (-1.0, 2.0), (float("nan"), 2.0)])
