@@ -1,4 +1,7 @@
-"""Reads and clears a device's memory: through torch where the worker has loaded it, else NVML or the host."""
+"""Reads and clears a device's memory: through torch where the worker has loaded it, else NVML or the host.
+
+The CPU's is what this process can have of the host: its cgroups and its cap count too.
+"""
 
 import gc
 import importlib
@@ -7,7 +10,19 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-_KIB: Final = 1024
+from supervisor.guard.room import Room, Roots, Unreadable, host_room, rooms
+
+__all__ = [
+    "DeviceMemory",
+    "Reader",
+    "Surroundings",
+    "Unreadable",
+    "clear_cache",
+    "cuda_available",
+    "device_reader",
+    "read_host",
+]
+
 _NVML_NOT_SUPPORTED: Final = 3  # NVML_ERROR_NOT_SUPPORTED: GB10, Thor and Orin have no memory but the host's
 
 Modules = Mapping[str, Any]
@@ -29,25 +44,20 @@ class DeviceMemory(NamedTuple):
         return (self.total_bytes - self.free_bytes) / self.total_bytes
 
 
-class Unreadable(NamedTuple):
-    """There is no reading, and why."""
-
-    why: str
-
-
 class Surroundings(NamedTuple):
     """Where a reader looks; what differs in a test."""
 
     modules: Modules = sys.modules
     environment: Mapping[str, str] = os.environ
     proc: str = "/proc"
+    cgroup: str = "/sys/fs/cgroup"
 
 
 Reader = Callable[[], DeviceMemory | Unreadable]
 
 
 def device_reader(device: str, around: Surroundings | None = None) -> Reader:
-    """Return what reads `device`: `cuda`, `cuda:1`, `mps`, or `cpu` for the host.
+    """Return what reads `device`: `cuda`, `cuda:1`, `mps`, or `cpu` for the fullest of host, cgroups and cap.
 
     Torch is asked only where the worker has loaded it and begun to use its GPU: to ask earlier would make a
     context of some 400 MB, or break a later fork. Until then NVML tells, where it is. An integrated GPU is
@@ -57,7 +67,7 @@ def device_reader(device: str, around: Surroundings | None = None) -> Reader:
     where = around or Surroundings()
     kind, index = _kind_and_index(device)
     if kind == "cpu":
-        return lambda: read_host(where.proc)
+        return lambda: _read_cpu(Roots(where.proc, where.cgroup, where.environment))
     if kind == "mps":
         return lambda: _read_mps(where.modules)
     nvml = _Nvml(index, where)
@@ -71,16 +81,7 @@ def device_reader(device: str, around: Surroundings | None = None) -> Reader:
 
 def read_host(proc: str = "/proc") -> DeviceMemory | Unreadable:
     """Read the machine's memory: MemTotal, and MemAvailable as what is free."""
-    path = f"{proc}/meminfo"
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - pathlib costs 3 ms at import
-            lines = b"\n" + file.read()
-    except OSError as error:
-        return Unreadable(f"cannot read {path}: {error.strerror}")
-    total, available = _kib(lines, b"MemTotal"), _kib(lines, b"MemAvailable")
-    if not total or available is None:
-        return Unreadable(f"cannot read {path}: it has no MemTotal or MemAvailable")
-    return DeviceMemory(total, available)
+    return _as_memory(host_room(proc))
 
 
 def clear_cache(device: str, modules: Modules = sys.modules) -> None:
@@ -119,6 +120,17 @@ def _kind_and_index(device: str) -> tuple[str, int]:
     if kind not in {"cuda", "mps", "cpu"} or not (index or "0").isdecimal():
         raise ValueError(f"cannot watch {device!r}: write cuda, cuda:1, mps or cpu")
     return kind, int(index or 0)
+
+
+def _read_cpu(roots: Roots) -> DeviceMemory | Unreadable:
+    """Read what is fullest: a limit that is near counts, though another may leave less in bytes."""
+    host, *others = rooms(roots)
+    known = [each for each in (host, *others) if isinstance(each, Room)]
+    return _as_memory(max(known, key=lambda room: room.usage) if known else host)
+
+
+def _as_memory(room: Room | Unreadable) -> DeviceMemory | Unreadable:
+    return room if isinstance(room, Unreadable) else DeviceMemory(room.limit_bytes, room.available_bytes)
 
 
 def _torch_at_work(modules: Modules) -> Any | None:  # noqa: ANN401 - torch has no types here
@@ -193,8 +205,3 @@ class _Nvml:
         if self._index >= len(names) or not names[self._index]:
             raise LookupError(f"CUDA_VISIBLE_DEVICES={visible} has no device {self._index}")
         return names[self._index]
-
-
-def _kib(lines: bytes, name: bytes) -> int | None:
-    number = lines.partition(b"\n" + name + b":")[2].partition(b" kB")[0].strip()
-    return int(number) * _KIB if number.isdigit() else None

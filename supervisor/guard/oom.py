@@ -125,6 +125,9 @@ _TYPES: Final = {
     "pycuda._driver.MemoryError": Failure.DEVICE_OOM,
     "ray.exceptions.OutOfMemoryError": Failure.HOST_OOM,
     "vllm.v1.engine.exceptions.EngineDeadError": Failure.POISONED_CONTEXT,  # its engine is another process
+    # The emergency brake: whatever its words quote, the work is to end.
+    "supervisor.guard.brake.MemoryEmergency": Failure.OTHER,
+    "optuna.exceptions.TrialPruned": Failure.OTHER,
 }
 
 # No framework says by one of these that memory ran out; they quote what they are about, be it such words.

@@ -381,3 +381,20 @@ def test_without_torch_and_without_fakes_the_host_is_watched() -> None:
     total_gb = manager.get_memory_stats()["total_gb"]
     assert isinstance(total_gb, float)
     assert total_gb > 0
+
+
+def test_each_model_makes_do_with_its_own_smallest_input(device: Device) -> None:
+    steps = {
+        "detector": Steps(input_size=(320, 320)),
+        "reader": Steps(batch_size=4, input_size=(320, 96), stages=("deskew",)),
+        "classifier": Steps(),
+    }
+    managers = {
+        name: MemoryManager(steps=each, clock=device.clock, reader_for=device.reader_for)
+        for name, each in steps.items()
+    }
+    assert {name: each.reduce_memory_usage(Pressure.EXTREME) for name, each in managers.items()} == {
+        "detector": Advice(clear_cache=True, batch_size=1, input_size=(320, 320)),
+        "reader": Advice(clear_cache=True, batch_size=4, input_size=(320, 96), stages_off=("deskew",)),
+        "classifier": SMALLEST,
+    }

@@ -35,6 +35,13 @@ def test_pressure_rises_at_its_threshold_and_ends_below_it(
     assert judge(usage, before, Thresholds()) is after
 
 
+def test_it_ends_below_that_not_at_it() -> None:
+    quarters = Thresholds(0.5, 0.75, 1.0, hysteresis=0.25)  # which floats hold exactly
+    assert judge(0.75, EXTREME, quarters) is EXTREME
+    assert judge(0.5, CRITICAL, quarters) is CRITICAL
+    assert judge(0.25, HIGH, quarters) is HIGH
+
+
 def test_without_hysteresis_it_ends_where_it_began() -> None:
     assert judge(0.74, HIGH, Thresholds(hysteresis=0.0)) is NORMAL
 
@@ -43,6 +50,7 @@ def test_without_hysteresis_it_ends_where_it_began() -> None:
     "wrong",
     [
         Thresholds(high=0.9, critical=0.85),
+        Thresholds(high=0.85, critical=0.85),
         Thresholds(critical=0.95, extreme=0.95),
         Thresholds(extreme=1.01),
         Thresholds(hysteresis=-0.01),
@@ -55,5 +63,7 @@ def test_thresholds_that_do_not_rise_are_refused(wrong: Thresholds) -> None:
         wrong.check()
 
 
-def test_the_thresholds_of_the_interface_are_accepted() -> None:
-    Thresholds().check()
+@pytest.mark.parametrize("right", [Thresholds(), Thresholds(hysteresis=0.0), Thresholds(extreme=1.0)])
+def test_the_thresholds_of_the_interface_and_the_outermost_are_accepted(right: Thresholds) -> None:
+    right.check()
+    assert judge(1.0, NORMAL, right) is EXTREME
