@@ -13,7 +13,7 @@ from supervisor.model.action import Launch, Notice, Probe
 from supervisor.model.headroom import effective_available
 from supervisor.model.memory import After, Life, WorkerMemory
 from supervisor.model.phase import Cause, Phase, Pressure
-from supervisor.model.plan import AfterTarget, HttpTarget, TcpTarget, WorkerPlan
+from supervisor.model.plan import AfterTarget, HttpTarget, LlamaTarget, TcpTarget, WorkerPlan
 from supervisor.model.quantity import format_size, format_span
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import GpuSample
@@ -22,6 +22,7 @@ from supervisor.model.snapshot import GpuSample
 # model is seen ready at once, one that loads for minutes is not asked a thousand times.
 READY_PROBE_S: Final = (0.05, 1.0)
 READY_PROBE_TIMEOUT_S: Final = 2.0
+ProbedReady = HttpTarget | TcpTarget | LlamaTarget
 BACKOFF: Final = "backoff"
 # What took a worker down that was nobody's decision.
 ACCIDENTS: Final = frozenset({Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.VRAM_OOM})
@@ -163,7 +164,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         gpus=gpus or (),
         max_age_s=draw_max_age(plan, run),
         start_by_s=now_s + plan.start_timeout_s,
-        probe_due_s=now_s + READY_PROBE_S[0] if isinstance(plan.ready, HttpTarget | TcpTarget) else None,
+        probe_due_s=now_s + READY_PROBE_S[0] if isinstance(plan.ready, ProbedReady) else None,
         residual_bytes=residuals(scratch.samples, gpus or ()) if gpus != () else {},
     )
     worker = scratch.step(worker, Event.LAUNCH)
@@ -195,7 +196,7 @@ def watch_start(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         )
     if not runs or life.probe_due_s is None or now_s < life.probe_due_s:
         return worker
-    if not isinstance(target, HttpTarget | TcpTarget):
+    if not isinstance(target, ProbedReady):
         return worker
     scratch.do(Probe(worker.name, life.run, "ready", target, READY_PROBE_TIMEOUT_S, "is it ready?"))
     return scratch.put(replace(worker, life=replace(life, probe_due_s=None, probe_sent_s=now_s)))

@@ -8,6 +8,8 @@ from msgspec import Struct
 from supervisor.model.action import Action
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.reading import NOT_READ_YET, Missing
+from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
 
 
@@ -25,6 +27,19 @@ class Window(Struct, frozen=True):
 
     over: tuple[bool, ...] = ()
     read_s: float = 0.0  # when the newest of them was read
+
+
+class Standstill(Struct, frozen=True):
+    """A llama.cpp server that is busy, and how long it shows no progress.
+
+    `since_s` is when it last moved, or was last seen to compute. `progress` is None while its queue is
+    blocked. The CPU time is that of the newest reading.
+    """
+
+    since_s: float
+    progress: tuple[SlotProgress, ...] | None = None
+    cpu_s: float | Missing = NOT_READ_YET
+    cpu_read_s: float = 0.0
 
 
 class Life(Struct, frozen=True):
@@ -51,6 +66,8 @@ class Life(Struct, frozen=True):
     probe_due_s: float | None = None  # None: none is wanted
     probe_sent_s: float | None = None  # None: none is under way
     unhealthy: int = 0  # failed health probes in a row
+    still: Standstill | None = None  # None while it is idle, or its progress is not judged
+    unjudged: str | None = None  # why its progress could not be judged, as it was last told
     residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
 
 
