@@ -139,7 +139,8 @@ def _lint_times(worker: WorkerPlan, path: Path, report: Report) -> None:
 def _odd_times(worker: WorkerPlan) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (key, why) of times that do not go together."""
     health, stop_s = worker.health, worker.stop_timeout_s
-    if health is not None and health.timeout_s > health.interval_s:
+    http = health is not None and isinstance(health.target, HttpTarget)
+    if health is not None and http and health.timeout_s > health.interval_s:
         yield ("health", "timeout"), f"is longer than interval, {format_span(health.interval_s)}"
     if worker.stop_again_s is not None and worker.stop_again_s >= stop_s:
         yield ("stop_again",), f"is never sent: SIGKILL comes after stop_timeout, {format_span(stop_s)}"

@@ -1,10 +1,11 @@
 """Reading what a llama.cpp server answers, which may be anything."""
 
+import math
 import re
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from supervisor.model.reading import Missing
 from supervisor.model.serving import Serving, SlotProgress
@@ -14,7 +15,8 @@ MOST_MODELS: Final = 16  # loaded ones of a router that are asked; its own limit
 MODEL_CHARACTERS: Final = 200
 # The counters that move while it works, in the order of SlotProgress: prompt tokens, decoded tokens.
 METRIC: Final = re.compile(rb"^llamacpp:([a-z_]{1,60}) ([0-9.e+]{1,30})$", re.MULTILINE)
-QUIET: Final = Serving("up", 0, ())
+MOST_COUNTED: Final = 1 << 53  # beyond it no counter is one, and JSON does not carry it
+Count = Annotated[int, Meta(ge=-1, le=MOST_COUNTED)]
 
 
 class UnreadableError(Exception):
@@ -29,14 +31,14 @@ class Props(Struct, frozen=True):
 
 
 class _Token(Struct):
-    n_decoded: int = 0
+    n_decoded: Count = 0
 
 
 class _Slot(Struct):
     is_processing: bool
-    id: int = -1
-    id_task: int = -1
-    n_prompt_tokens_processed: int | None = None
+    id: Count = -1
+    id_task: Count = -1
+    n_prompt_tokens_processed: Count | None = None
     next_token: list[_Token] | _Token | None = None  # a list since 2025
 
 
@@ -131,6 +133,9 @@ def _progress(slot: _Slot, model: str) -> SlotProgress | None:
 
 def _number(text: bytes) -> int:
     try:
-        return int(float(text))
-    except (ValueError, OverflowError) as error:
-        raise UnreadableError("its metrics hold a number that is none") from error
+        number = float(text)
+    except ValueError:
+        number = math.inf
+    if not number <= MOST_COUNTED:
+        raise UnreadableError("its metrics hold a number that is none")
+    return int(number)
