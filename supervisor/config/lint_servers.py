@@ -42,7 +42,7 @@ def _llama(worker: WorkerPlan, command: list[str]) -> Iterator[tuple[tuple[str, 
     if not has_flag(command, *_MODEL_FLAGS) and not worker.environment.keys() & {*_MODEL_VARIABLES}:
         yield (
             ("command",),
-            "names no model: llama-server then routes between none, answers /health all the same, and never gets ready",
+            "names no model: llama-server then routes between none, answers /health, and never gets ready",
         )
     sleeps = has_flag(command, *SLEEP_FLAGS)
     if sleeps and worker.health is not None and isinstance(worker.health.target, LlamaTarget):

@@ -23,7 +23,7 @@ _MOST_LAYERED: Final = 500_000  # values of `defaults` times workers
 
 
 class Loaded(Struct, frozen=True):
-    """What a file came to: a plan, or faults; `later` are keys that are not acted on yet, `filled` what presets add."""
+    """What a file came to: a plan, or faults; `later` is not acted on yet, `filled` is added by presets."""
 
     plan: Plan | None
     faults: tuple[Fault, ...] = ()

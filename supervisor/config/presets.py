@@ -148,8 +148,8 @@ def _adapt(keys: dict[str, Written], server: Server, path: Path, report: Report)
         keys["health"] = {"http": "{url}/health"}
         keys.pop("drain")
         if "drain" not in server.written:
-            why = "its slots cannot be asked (API key, or --no-slots without --metrics): it is stopped undrained; write drain"
-            report.warn(path, why)
+            hidden = "API key, or --no-slots without --metrics"
+            report.warn(path, f"its slots cannot be asked ({hidden}): it is stopped undrained; write drain")
     elif has_flag(server.command, *SLEEP_FLAGS):
         keys["health"] = {"http": "{url}/health"}  # looked at, it never sleeps
     if routes(server.command, server.environment):

@@ -152,7 +152,8 @@ class HealthShape(Struct, frozen=True, forbid_unknown_fields=True):
 
     http: Annotated[str | None, _says("a URL that answers 200")] = None
     llama: Annotated[
-        str | None, _says("a llama.cpp server: progress of its slots, which a hung one cannot fake; see llama.md")
+        str | None,
+        _says("a llama.cpp server: progress of its slots, which a hung one cannot fake"),
     ] = None
     interval: Annotated[Period, _says("from one probe to the next")] = _HEALTH.interval_s
     timeout: Annotated[

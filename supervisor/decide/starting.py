@@ -191,6 +191,7 @@ def watch_start(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         return become_ready(scratch, worker, f"it has lived for {format_span(target.delay_s)}")
     if life.start_by_s is not None and now_s >= life.start_by_s:
         reason = f"not ready within {format_span(round(life.start_by_s - life.launched_s, 1))} of its launch"
+        reason += f": {life.unready}" if life.unready else ""
         return stop(
             scratch, worker, Order(Cause.START_TIMEOUT, reason, After.RESTART, drain=False, counts=True)
         )
@@ -212,7 +213,8 @@ def ready_answer(scratch: Scratch, worker: WorkerMemory, *, good: bool, detail: 
     shortest, longest = READY_PROBE_S
     waited_s = scratch.now_s - life.launched_s
     due_s = scratch.now_s + min(max(waited_s / 10, shortest), longest)
-    return scratch.put(replace(worker, life=replace(life, probe_due_s=due_s, probe_sent_s=None)))
+    life = replace(life, probe_due_s=due_s, probe_sent_s=None, unready=detail)
+    return scratch.put(replace(worker, life=life))
 
 
 def become_ready(scratch: Scratch, worker: WorkerMemory, detail: str) -> WorkerMemory:
@@ -236,7 +238,7 @@ def become_ready(scratch: Scratch, worker: WorkerMemory, detail: str) -> WorkerM
     health = life.plan.health
     due_s = None if health is None else now_s + health.interval_s
     worker = scratch.step(worker, Event.READY)
-    life = replace(life, ready_s=now_s, probe_due_s=due_s, probe_sent_s=None)
+    life = replace(life, ready_s=now_s, unready=None, probe_due_s=due_s, probe_sent_s=None)
     return scratch.put(replace(worker, life=life, incident=None, down_for=None))
 
 

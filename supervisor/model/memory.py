@@ -65,6 +65,7 @@ class Life(Struct, frozen=True):
     heartbeat_s: float | None = None
     probe_due_s: float | None = None  # None: none is wanted
     probe_sent_s: float | None = None  # None: none is under way
+    unready: str | None = None  # the last answer of a readiness probe, while it is not ready
     unhealthy: int = 0  # failed health probes in a row
     still: Standstill | None = None  # None while it is idle, or its progress is not judged
     unjudged: str | None = None  # why its progress could not be judged, as it was last told

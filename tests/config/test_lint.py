@@ -144,7 +144,7 @@ workers:
         "config.yaml:2: workers.a: its slots cannot be asked (API key, or --no-slots without --metrics): it is stopped undrained; write drain",
         "config.yaml:5: workers.a.memory.max: is less than the model, 4KiB, whose mapped pages count against it",
         "config.yaml:5: workers.a.memory.cap: its prompt cache may grow to 8GiB, and the cap is 1KiB: pass --cache-ram MIB",
-        "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, answers /health all the same, and never gets ready",
+        "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, answers /health, and never gets ready",
         'config.yaml:7: workers.c.command: cannot use the model "/no/such.gguf": No such file or directory',
         "config.yaml:12: workers.e.health.llama: looks at its slots, so it never sleeps: write health: {http: URL/health}",
     ]

@@ -32,7 +32,9 @@ def running(gpus: tuple[str, ...] = (), *, on_cpu: bool = False) -> World:
     return world
 
 
-def ask(world: World, serving: Serving, cpu_s: float | Missing = 0.0, utilization: float | Missing = 0.0) -> None:
+def ask(
+    world: World, serving: Serving, cpu_s: float | Missing = 0.0, utilization: float | Missing = 0.0
+) -> None:
     """Let the interval pass, in which the CPU and the GPUs are as given, and answer the probe so."""
     world.tree().cpu_s = cpu_s
     for gpu in world.gpus.values():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -146,9 +147,7 @@ def test_a_server_whose_queue_does_not_answer_is_blocked_and_not_gone() -> None:
     why = Missing("its task queue does not answer")
     pages = Pages({"/props": PROPS, "/health": WELL}, "/slots")
     seen = ask(pages, timeout_s=IMPATIENCE_S)
-    assert seen == Seen(
-        good=True, detail=UNTOLD + why.why, serving=Serving("blocked", why, why)
-    )
+    assert seen == Seen(good=True, detail=UNTOLD + why.why, serving=Serving("blocked", why, why))
     assert not ask(pages, "drain", timeout_s=IMPATIENCE_S).good
 
 
@@ -176,7 +175,7 @@ def test_an_answer_of_an_error_is_bad(pages: Mapping[str, bytes], detail: str) -
 def test_a_sleeping_server_is_idle_and_is_not_woken() -> None:
     pages = Pages({"/props": answer("200 OK", b'{"is_sleeping":true}'), "/slots": page([slot(0)])})
     for purpose in ("drain", "health"):
-        assert ask(pages, purpose) == Seen(good=True, detail="asleep", serving=Serving("asleep", 0, ()))  # type: ignore[arg-type]
+        assert ask(pages, purpose) == Seen(good=True, detail="asleep", serving=Serving("asleep", 0, ()))
     assert pages.asked == ["/props", "/props"]
 
 
@@ -210,7 +209,9 @@ ROUTER = answer("200 OK", b'{"role":"router","model_path":"none"}')
 def test_a_router_is_never_ready_as_a_server_of_one_model() -> None:
     seen = ask(Pages({"/health": WELL, "/props": ROUTER}), "ready")
     assert not seen.good
-    assert seen.detail.startswith("it routes between models and serves none: its command names none (--model)")
+    assert seen.detail.startswith(
+        "it routes between models and serves none: its command names none (--model)"
+    )
 
 
 def test_of_a_router_only_loaded_models_are_asked_and_none_is_loaded_for_it() -> None:
@@ -234,7 +235,11 @@ def test_of_a_router_only_loaded_models_are_asked_and_none_is_loaded_for_it() ->
 
 def test_a_router_of_which_one_model_cannot_be_asked_is_not_idle() -> None:
     pages = Pages(
-        {"/props": ROUTER, "/models": page(MODELS), "/slots?model=c&autoload=false": page([slot(0, busy=False)])}
+        {
+            "/props": ROUTER,
+            "/models": page(MODELS),
+            "/slots?model=c&autoload=false": page([slot(0, busy=False)]),
+        }
     )
     assert ask(pages, "drain").detail == f"{UNTOLD}model a b: 404 Not Found"
 
@@ -254,13 +259,13 @@ def test_the_queue_is_asked_once_in_a_while_however_often_and_for_whatever_one_a
         async with serving(pages) as port:
             url = f"http://127.0.0.1:{port}"
             for purpose in ("health", "drain", "drain"):
-                assert (await probe.ask(url, 0.2, purpose)).good  # type: ignore[arg-type]
+                assert (await probe.ask(url, 0.2, purpose)).good
         probe.close()
 
     asyncio.run(hurry())
     at_s = [when for path, when in zip(pages.asked, pages.asked_s, strict=True) if path == "/slots"]
     assert len(at_s) == 3
-    assert min(later - earlier for earlier, later in zip(at_s, at_s[1:], strict=False)) >= 1.0
+    assert min(later - earlier for earlier, later in pairwise(at_s)) >= 1.0
 
 
 def test_a_blocked_queue_has_one_question_waiting_and_its_late_answer_is_not_believed() -> None:
@@ -276,7 +281,7 @@ def test_a_blocked_queue_has_one_question_waiting_and_its_late_answer_is_not_bel
                 told.append(seen.serving.state if seen.serving else "")
             assert pages.asked.count("/slots") == 1
             pages.pages["/slots"] = page([slot(0)])
-            pages.silent.clear()  # it answers the old question now, with what is true now
+            pages.free()  # it answers the old question now, with what is true now
             told.append((await probe.ask(url, PATIENCE_S, "drain")).detail)
         probe.close()
         return told

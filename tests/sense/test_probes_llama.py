@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -101,38 +102,35 @@ def test_a_real_server_that_tells_nothing_of_its_requests_is_never_taken_for_idl
 def test_a_long_prompt_of_a_real_server_is_seen_to_move_or_to_compute(
     llama_binary: LlamaServer, tmp_path: Path
 ) -> None:
-    model = make_model(tmp_path / "wide.gguf", "--layers", "8", "--embd", "512", "--ff", "2048", "--ctx", "8192")
+    model = make_model(
+        tmp_path / "wide.gguf", "--layers", "8", "--embd", "512", "--ff", "2048", "--ctx", "8192"
+    )
     port = free_port()
     command = llama_binary.serving(model, port, "--ctx-size", "8192")
     with running(command, port) as server:
-        connection = request(port, {"prompt": "ab " * 2000, "n_predict": 1, "ignore_eos": True})
-        probe = LlamaProbe()
+        connection = request(port, {"prompt": "ab " * 1000, "n_predict": 1, "ignore_eos": True})
+        llama, proc = LlamaProbe(), Path("/proc")
 
-        async def look() -> Seen:
-            return await probe.ask(f"http://127.0.0.1:{port}", 5.0, "health")
-
-        async def watch() -> tuple[list[int], float]:
-            read: list[int] = []
-            standing_s = 0.0
-            while not read or (seen := await look()).serving == Serving("up", 0, ()) or len(read) < 6:
-                before = cpu_time_s(Path("/proc"), (server.pid,))
-                seen = await look()
-                after = cpu_time_s(Path("/proc"), (server.pid,))
+        async def watch() -> list[tuple[int, float]]:
+            """Return what it has read of the prompt, and its CPU time, look by look until it is done."""
+            looks: list[tuple[int, float]] = []
+            while True:
+                seen = await llama.ask(f"http://127.0.0.1:{port}", 5.0, "health")
+                used_s = cpu_time_s(proc, (server.pid,))
                 assert seen.good
-                if seen.serving is None or isinstance(seen.serving.progress, Missing) or not seen.serving.progress:
-                    break
-                read.append(seen.serving.progress[0].prompt_tokens)
-                if len(read) > 1 and read[-1] == read[-2]:
-                    assert isinstance(before, float)
-                    assert isinstance(after, float)
-                    assert after - before > 0.1  # at least a tenth of the 1.1 s between two looks
-                    standing_s += 1.1
-            return read, standing_s
+                assert seen.serving is not None
+                assert isinstance(used_s, float)
+                if looks and seen.serving.busy == 0:
+                    return looks
+                if not isinstance(seen.serving.progress, Missing) and seen.serving.progress:
+                    looks.append((seen.serving.progress[0].prompt_tokens, used_s))
 
-        read, standing_s = asyncio.run(watch())
+        looks = asyncio.run(watch())
         connection.close()
-    assert read == sorted(read)
-    assert standing_s > 0
+    assert looks == sorted(looks)
+    used_s = [later[1] - one[1] for one, later in pairwise(looks) if later[0] == one[0]]
+    assert used_s  # a batch of 2048 tokens took longer than one look
+    assert min(used_s) > 0.05 * 1.1  # it computed meanwhile, far above what counts as standing still
 
 
 def test_a_real_server_that_is_stopped_in_its_tracks_is_gone(

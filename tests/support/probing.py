@@ -28,16 +28,22 @@ class Pages:
         """Begin with these pages; all else is 404."""
         self.pages = dict(pages)
         self.silent = set(silent)
+        self._freed = asyncio.Event()
         self.asked: list[str] = []
         self.asked_s: list[float] = []
+
+    def free(self) -> None:
+        """Have those that are silent answer, from now on and to whom waits."""
+        self.silent.clear()
+        self._freed.set()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
         path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
         self.asked.append(path)
         self.asked_s.append(asyncio.get_running_loop().time())
-        while path in self.silent:
-            await asyncio.sleep(0.01)
+        if path in self.silent:
+            await self._freed.wait()
         writer.write(self.pages.get(path, answer("404 Not Found")))
 
 
