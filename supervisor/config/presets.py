@@ -152,11 +152,11 @@ def _adapt(keys: dict[str, Written], server: Server, path: Path, report: Report)
             report.warn(path, f"its slots cannot be asked ({hidden}): it is stopped undrained; write drain")
     elif has_flag(server.command, *SLEEP_FLAGS):
         keys["health"] = {"http": "{url}/health"}  # looked at, it never sleeps
-    if routes(server.command, server.environment):
+    if _routes(server.command, server.environment):
         keys["ready"] = {"http": "{url}/health"}
 
 
-def routes(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+def _routes(command: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Say whether a llama-server is told to route between models of its own."""
     return has_flag(command, *ROUTER_FLAGS) or bool(environment.keys() & {*ROUTER_VARIABLES})
 

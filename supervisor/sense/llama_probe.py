@@ -18,6 +18,7 @@ from supervisor.model.reading import Missing
 from supervisor.model.serving import Serving
 from supervisor.sense.http_get import Answer, BadAnswerError, get
 from supervisor.sense.llama_answers import (
+    Props,
     UnreadableError,
     loaded_of,
     metrics_of,
@@ -71,8 +72,9 @@ class LlamaProbe:
         self._servers.clear()
 
     async def ask(self, url: str, timeout_s: float, purpose: Purpose) -> Seen:
-        """Look once, for `timeout_s` beyond the spacing; raises nothing.
+        """Look once; raises nothing.
 
+        Takes `timeout_s` at most, and beyond it the spacing, and half of it again where only /health is left.
         Good for `drain` is idle, for `health` an answer, for `ready` a model that is loaded.
         """
         try:
@@ -86,36 +88,37 @@ class LlamaProbe:
             return Seen(good=False, detail=why_not(error))
 
     async def _look(self, url: str, timeout_s: float, purpose: Purpose) -> Seen:
-        async with asyncio.timeout(timeout_s):
+        by_s = asyncio.get_running_loop().time() + timeout_s
+        async with asyncio.timeout_at(by_s):
             props = await get(_beneath(url, "props"), BODY_BYTES)
-        if props.status == OK and props_of(props.body).is_sleeping:
+        told = props_of(props.body) if props.status == OK else Props()
+        if told.is_sleeping:
             return Seen(good=True, detail="asleep", serving=ASLEEP)
         if props.status in NEEDS_KEY:
             found: Serving | str = _untold("its slots need an API key")
         elif props.status == UNAVAILABLE:
             found = Serving("loading", Missing(describe(props)), Missing(describe(props)))
         else:
-            router = props.status == OK and props_of(props.body).role == "router"
-            found = await self._from_queue(url, timeout_s, router=router)
+            found = await self._from_queue(url, by_s, router=told.role == "router")
         if isinstance(found, str):
             return Seen(good=False, detail=found)
         alive = props.status == OK or (found.state == "up" and not isinstance(found.busy, Missing))
         if alive or purpose == "drain" or found.state == "loading":
             return _judged(found, purpose)
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s / 2):
             health = await get(_beneath(url, "health"), BODY_BYTES)
         return _judged(found, purpose) if health.status == OK else Seen(good=False, detail=describe(health))
 
-    async def _from_queue(self, url: str, timeout_s: float, *, router: bool) -> Serving | str:
+    async def _from_queue(self, url: str, by_s: float, *, router: bool) -> Serving | str:
         """Ask what only the working loop knows; a question that it has not answered stays the only one."""
+        clock = asyncio.get_running_loop().time
         server = self._servers.setdefault(url, _Server())
         if server.question is not None and server.question.done():
             server.question = None  # an answer of long ago
         if server.question is None:
-            clock = asyncio.get_running_loop().time
+            by_s += max(server.answered_s + SPACING_S - clock(), 0.0)
             server.question = asyncio.create_task(self._question(server, url, router=router))
-            timeout_s += max(server.answered_s + SPACING_S - clock(), 0.0)
-        done, _ = await asyncio.wait({server.question}, timeout=timeout_s)
+        done, _ = await asyncio.wait({server.question}, timeout=max(by_s - clock(), 0.0))
         if not done:
             why = Missing("its task queue does not answer")
             return Serving("blocked", why, why)
