@@ -28,8 +28,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         # after 2 s, some deadlocked with /health still answering. The second ended each within 4 ms.
         keys={
             "ready": {"llama": "{url}"},
-            "health": {"llama": "{url}", "timeout": "60s"},
-            "drain": {"llama": "{url}", "timeout": "60s"},
+            "health": {"llama": "{url}"},  # without times: another target that is written brings its own
+            "drain": {"llama": "{url}"},
             "stop_signal": "SIGTERM",
             "stop_again": "10s",
             "stop_timeout": "30s",

@@ -138,7 +138,7 @@ workers:
   e:
     preset: llama-server
     command: sleep --port 5 --models-dir /models --sleep-idle-seconds 60
-    health: {{llama: 'http://127.0.0.1:5', timeout: 2min}}
+    health: {{llama: 'http://127.0.0.1:5', timeout: 20s}}
 """
     assert warned(text) == [
         "config.yaml:2: workers.a: its slots cannot be asked (API key, or --no-slots without --metrics): it is stopped undrained; write drain",
@@ -146,6 +146,7 @@ workers:
         "config.yaml:5: workers.a.memory.cap: its prompt cache may grow to 8GiB, and the cap is 1KiB: pass --cache-ram MIB",
         "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, answers /health, and never gets ready",
         'config.yaml:7: workers.c.command: cannot use the model "/no/such.gguf": No such file or directory',
+        "config.yaml:12: workers.e.health.timeout: is judged by less than 3 looks: lengthen it",
         "config.yaml:12: workers.e.health.llama: looks at its slots, so it never sleeps: write health: {http: URL/health}",
     ]
 

@@ -422,12 +422,19 @@ workers:
     assert loaded.filled == (
         "workers.w.ready.llama: http://127.0.0.1:81",
         "workers.w.health.llama: http://127.0.0.1:81",
-        "workers.w.health.timeout: 60s",
-        "workers.w.drain.timeout: 60s",
         "workers.w.stop_signal: SIGTERM",
         "workers.w.environment.GGML_NO_BACKTRACE: 1",
     )
     assert check("workers: {w: {command: sleep 5}}").filled == ()
+
+
+def test_another_probe_than_the_preset_s_has_its_own_times(check: Check) -> None:
+    server = "preset: llama-server, command: 'llama-server --port 81 -m x'"
+    worker = only(check(f"workers: {{w: {{{server}, health: {{http: 'http://127.0.0.1:81/health'}}}}}}"))
+    assert worker.health == HealthRule(HttpTarget("http://127.0.0.1:81/health"), 10.0, 5.0, 3)
+    worker = only(check(f"workers: {{w: {{{server}}}}}"))
+    assert worker.health == HealthRule(LlamaTarget("http://127.0.0.1:81"), 10.0, 60.0, 3)
+    assert worker.drain == DrainRule(LlamaTarget("http://127.0.0.1:81"), 60.0)
 
 
 def test_a_llama_server_may_stand_still_for_a_minute_unless_written(check: Check) -> None:
