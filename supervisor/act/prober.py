@@ -5,7 +5,8 @@ import asyncio
 from supervisor.act.launcher import Commands, Tell
 from supervisor.model.action import Launch, Probe
 from supervisor.model.news import Probed, Purpose
-from supervisor.model.plan import CommandTarget
+from supervisor.model.plan import CommandTarget, LlamaTarget
+from supervisor.sense.llama_probe import LlamaProbe, Seen
 from supervisor.sense.probes import probe
 
 
@@ -17,6 +18,7 @@ class Prober:
         self._commands = commands
         self._tell = tell
         self._loop = loop
+        self._llama = LlamaProbe()
         self._tasks: dict[tuple[str, Purpose], asyncio.Task[None]] = {}
 
     def ask(self, order: Probe, life: Launch) -> None:
@@ -43,14 +45,19 @@ class Prober:
         """Cancel all probes."""
         while self._tasks:
             self._tasks.popitem()[1].cancel()
+        self._llama.close()
 
     async def _answer(self, order: Probe, life: Launch) -> None:
         target = order.target  # the configuration has filled its braces
         if isinstance(target, CommandTarget):
-            good, detail = await self._commands.run(life, target.command, order.timeout_s)
+            seen = Seen(*await self._commands.run(life, target.command, order.timeout_s))
+        elif isinstance(target, LlamaTarget):
+            seen = await self._llama.ask(target.url, order.timeout_s, order.purpose)
         else:
-            good, detail = await probe(target, order.timeout_s, order.purpose)
-        self._tell(Probed(order.worker, order.run, order.purpose, good, detail))
+            seen = Seen(*await probe(target, order.timeout_s))
+        self._tell(
+            Probed(order.worker, order.run, order.purpose, seen.good, seen.detail, serving=seen.serving)
+        )
 
     def _done(self, key: tuple[str, Purpose], ended: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is ended:

@@ -21,6 +21,8 @@ def check(arguments: Namespace) -> int:
         print(fault)
     for warning in loaded.warnings:
         print(f"warning: {warning}")
+    for line in loaded.filled:
+        print(f"filled in by its preset: {line}")
     for line in loaded.later:
         print(f"not acted on yet: {line}")
     if loaded.plan is None or loaded.faults:

@@ -52,6 +52,7 @@ class Report:
         self._lines: dict[Path, int] = {}
         self._faults: list[Fault] = []
         self._warnings: list[Fault] = []
+        self._filled: list[str] = []
         self._bad: set[Path] = set()
         self._told: set[tuple[int, str]] = set()
 
@@ -79,6 +80,14 @@ class Report:
     def warn(self, path: Path, why: str) -> None:
         """Add a warning."""
         self._warnings.append(self._made(path, why, None))
+
+    def fill(self, path: Path, text: str) -> None:
+        """Note a key that a preset fills in."""
+        self._filled.append(f"{written(path)}: {text}")
+
+    def filled(self) -> tuple[str, ...]:
+        """Return what presets fill in, as `workers.chat.stop_again: 10s`."""
+        return tuple(self._filled)
 
     def bad(self, *path: str | int) -> bool:
         """Say whether a fault was found at `path` or in it; with no path, anywhere."""

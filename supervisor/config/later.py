@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from supervisor.config.build import bases_of
-from supervisor.model.plan import AlertsPlan, GpuPlan, LlamaTarget, Plan, WebPlan, WorkerPlan
+from supervisor.model.plan import AlertsPlan, GpuPlan, Plan, WebPlan, WorkerPlan
 
 
 def later_of(plan: Plan) -> tuple[str, ...]:
@@ -27,8 +27,6 @@ def _of_file(plan: Plan) -> Iterator[str]:
 
 
 def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:
-    if worker.health is not None and isinstance(worker.health.target, LlamaTarget):
-        yield "health.llama", "that its slots answer is judged, their progress is not yet"
     if worker.ladder:
         yield "ladder", "it restarts with the same settings"
     if worker.leak_forecast_s is not None:

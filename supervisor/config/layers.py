@@ -21,7 +21,23 @@ def layered(written: Table, defaults: Table, path: Path, report: Report) -> Tabl
         return table
     report.saw((*path, "preset"), preset.line)
     keys = tree_of(keys_of(preset.node.text, _server(table), path, report), preset.line)
-    return _merged(table, keys, whole=False) if isinstance(keys, Table) else table
+    if not isinstance(keys, Table):
+        return table
+    whole = _merged(table, keys, whole=False)
+    _note(whole, keys, path, report)
+    return whole
+
+
+def _note(whole: Table, keys: Table, path: Path, report: Report) -> None:
+    """Tell the report which values of a preset's `keys` count in the `whole`."""
+    for key, entry in keys.entries.items():
+        kept = whole.entries.get(key)
+        if kept is None:
+            continue
+        if isinstance(entry.node, Table) and isinstance(kept.node, Table):
+            _note(kept.node, entry.node, (*path, key), report)
+        elif isinstance(entry.node, Scalar) and kept.node is entry.node:
+            report.fill((*path, key), entry.node.text)
 
 
 def _merged(over: Table, under: Table, *, whole: bool) -> Table:

@@ -20,6 +20,7 @@ from supervisor.model.plan import DrainRule, HealthRule, HttpTarget, LlamaTarget
 from supervisor.model.quantity import format_percent, format_size, format_span
 from supervisor.model.template import names_in
 
+_STANDSTILL_LOOKS: Final = 3  # a llama.cpp server that stands still between two looks may only be slow
 _LONGEST_STOP_S: Final = 90 * 60.0
 _SECRET_NAME: Final = re.compile(
     r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY)(?:$|_)",
@@ -148,7 +149,10 @@ def _lint_times(worker: WorkerPlan, path: Path, report: Report) -> None:
 def _odd_times(worker: WorkerPlan) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (key, why) of times that do not go together."""
     health, stop_s = worker.health, worker.stop_timeout_s
-    if health is not None and health.timeout_s > health.interval_s:
+    llama = health is not None and isinstance(health.target, LlamaTarget)
+    if health is not None and llama and health.timeout_s < _STANDSTILL_LOOKS * health.interval_s:
+        yield ("health", "timeout"), f"is judged by less than {_STANDSTILL_LOOKS} looks: lengthen it"
+    if health is not None and not llama and health.timeout_s > health.interval_s:
         yield ("health", "timeout"), f"is longer than interval, {format_span(health.interval_s)}"
     if worker.stop_again_s is not None and worker.stop_again_s >= stop_s:
         yield ("stop_again",), f"is never sent: SIGKILL comes after stop_timeout, {format_span(stop_s)}"

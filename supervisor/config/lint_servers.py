@@ -5,17 +5,17 @@ from pathlib import Path as File
 from typing import Final
 
 from supervisor.config.fault import Path, Report, quoted
-from supervisor.config.presets import filled, flag, has_flag
-from supervisor.model.plan import WorkerPlan
+from supervisor.config.presets import ROUTER_FLAGS, ROUTER_VARIABLES, SLEEP_FLAGS, filled, flag, has_flag
+from supervisor.model.plan import LlamaTarget, WorkerPlan
 from supervisor.model.quantity import format_size, format_span
 
 _MODEL_FLAGS: Final = (
     *("-m", "--model", "-mu", "--model-url", "-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"),
-    *("--models-dir", "--models-preset"),
+    *ROUTER_FLAGS,
 )
 _MODEL_VARIABLES: Final = (
     *("LLAMA_ARG_MODEL", "LLAMA_ARG_MODEL_URL", "LLAMA_ARG_HF_REPO", "LLAMA_ARG_DOCKER_REPO"),
-    *("LLAMA_ARG_MODELS_DIR", "LLAMA_ARG_MODELS_PRESET"),
+    *ROUTER_VARIABLES,
 )
 _PROMPT_CACHE_BYTES: Final = 8 << 30  # the default of --cache-ram, of each llama-server
 _DIGITS: Final = 9
@@ -42,8 +42,11 @@ def _llama(worker: WorkerPlan, command: list[str]) -> Iterator[tuple[tuple[str, 
     if not has_flag(command, *_MODEL_FLAGS) and not worker.environment.keys() & {*_MODEL_VARIABLES}:
         yield (
             ("command",),
-            "names no model: llama-server then routes between none, and answers /health all the same",
+            "names no model: llama-server then routes between none, answers /health, and never gets ready",
         )
+    sleeps = has_flag(command, *SLEEP_FLAGS)
+    if sleeps and worker.health is not None and isinstance(worker.health.target, LlamaTarget):
+        yield ("health", "llama"), "looks at its slots, so it never sleeps: write health: {http: URL/health}"
     yield from _model(worker, flag(command, "-m", "--model"))
     cap = worker.memory.cap_bytes
     caches = has_flag(command, "--cache-ram", "-cram") or "LLAMA_ARG_CACHE_RAM" in worker.environment

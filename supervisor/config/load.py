@@ -23,12 +23,13 @@ _MOST_LAYERED: Final = 500_000  # values of `defaults` times workers
 
 
 class Loaded(Struct, frozen=True):
-    """What a file came to: a plan, or faults; `later` are keys that are not acted on yet."""
+    """What a file came to: a plan, or faults; `later` is not acted on yet, `filled` is added by presets."""
 
     plan: Plan | None
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
     later: tuple[str, ...] = ()
+    filled: tuple[str, ...] = ()
 
 
 def load(path: File, *, machine: Machine | None = None) -> Loaded:
@@ -59,7 +60,7 @@ def load_text(text: str, report: Report, machine: Machine) -> Loaded:
     if report.bad():
         return Loaded(None, report.faults(), report.warnings())
     lint(shape, plan, machine, report)
-    return Loaded(plan, (), report.warnings(), later_of(plan))
+    return Loaded(plan, (), report.warnings(), later_of(plan), report.filled())
 
 
 def _with_layers(root: Table, report: Report) -> Table:

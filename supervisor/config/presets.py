@@ -18,6 +18,7 @@ class Preset(Struct, frozen=True):
     host_flags: tuple[str, ...] = ("--host",)
     port_variable: str | None = None
     host_variable: str | None = None
+    prefix_variable: str | None = None
     default_port: int | None = None  # None: it must be written
 
 
@@ -26,8 +27,8 @@ PRESETS: Final[Mapping[str, Preset]] = {
         # With a request under way the first SIGTERM may wait for its client for ever: 61 of 80 lived on
         # after 2 s, some deadlocked with /health still answering. The second ended each within 4 ms.
         keys={
-            "ready": {"http": "{url}/health"},
-            "health": {"http": "{url}/health"},
+            "ready": {"llama": "{url}"},
+            "health": {"llama": "{url}"},  # without times: another target that is written brings its own
             "drain": {"llama": "{url}"},
             "stop_signal": "SIGTERM",
             "stop_again": "10s",
@@ -37,6 +38,7 @@ PRESETS: Final[Mapping[str, Preset]] = {
         port_flags=("--port",),
         port_variable="LLAMA_ARG_PORT",
         host_variable="LLAMA_ARG_HOST",
+        prefix_variable="LLAMA_ARG_API_PREFIX",
     ),
     "vllm": Preset(
         # 503 once its engine is dead; it is asked through the engine's loop, so it may take a moment
@@ -72,6 +74,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
     ),
 }
 
+ROUTER_FLAGS: Final = ("--models-dir", "--models-preset")
+ROUTER_VARIABLES: Final = ("LLAMA_ARG_MODELS_DIR", "LLAMA_ARG_MODELS_PRESET")
+SLEEP_FLAGS: Final = ("--sleep-idle-seconds",)
 _PROBES: Final = ("ready", "health", "drain")
 _EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1", "*": "127.0.0.1"}  # noqa: S104
 
@@ -88,13 +93,8 @@ def keys_of(name: str, server: Server, path: Path, report: Report) -> Mapping[st
     """Return the keys that preset `name` fills in; a fault where the server's address cannot be found."""
     preset = PRESETS[name]
     keys = dict(preset.keys)
-    if name == "llama-server" and _guards_slots(server):
-        keys.pop("drain")
-        if "drain" not in server.written:
-            report.warn(
-                path,
-                "its slots cannot be asked (API key or --no-slots): it is stopped undrained; write drain",
-            )
+    if name == "llama-server":
+        _adapt(keys, server, path, report)
     if all(probe in server.written for probe in _PROBES if probe in keys):
         return {key: value for key, value in keys.items() if key not in _PROBES}
     url = _url(preset, server)
@@ -142,10 +142,32 @@ def filled(
     return words
 
 
+def _adapt(keys: dict[str, Written], server: Server, path: Path, report: Report) -> None:
+    """Take back what a llama-server cannot be asked with the flags that it is given."""
+    if _guards_slots(server):
+        keys["health"] = {"http": "{url}/health"}
+        keys.pop("drain")
+        if "drain" not in server.written:
+            hidden = "API key, or --no-slots without --metrics"
+            report.warn(path, f"its slots cannot be asked ({hidden}): it is stopped undrained; write drain")
+    elif has_flag(server.command, *SLEEP_FLAGS):
+        keys["health"] = {"http": "{url}/health"}  # looked at, it never sleeps
+    if _routes(server.command, server.environment):
+        keys["ready"] = {"http": "{url}/health"}
+
+
+def _routes(command: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Say whether a llama-server is told to route between models of its own."""
+    return has_flag(command, *ROUTER_FLAGS) or bool(environment.keys() & {*ROUTER_VARIABLES})
+
+
 def _guards_slots(server: Server) -> bool:
-    """Say whether a llama-server refuses /slots to whom has no key, or to everybody."""
-    flags = ("--api-key", "--api-key-file", "--no-slots")
-    return has_flag(server.command, *flags) or "LLAMA_API_KEY" in server.environment
+    """Say whether a llama-server tells of its slots to nobody, or not to whom has no key."""
+    keys = {"LLAMA_API_KEY", "LLAMA_ARG_API_KEY_FILE"}
+    if has_flag(server.command, "--api-key", "--api-key-file") or server.environment.keys() & keys:
+        return True
+    counts = has_flag(server.command, "--metrics") or "LLAMA_ARG_ENDPOINT_METRICS" in server.environment
+    return has_flag(server.command, "--no-slots") and not counts
 
 
 def _url(preset: Preset, server: Server) -> str | None:
@@ -153,12 +175,13 @@ def _url(preset: Preset, server: Server) -> str | None:
     port = flag(server.command, *preset.port_flags) or server.environment.get(preset.port_variable or "")
     port = port or (str(preset.default_port) if preset.default_port else None)
     host = flag(server.command, *preset.host_flags) or server.environment.get(preset.host_variable or "")
-    host = _EVERY_ADDRESS.get(host or "", host or "")
+    host = (host or "").partition(",")[0]  # llama-server listens on several
+    host = _EVERY_ADDRESS.get(host, host)
     if port is None or "/" in host or has_flag(server.command, "--uds"):  # a Unix socket
         return None
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
-    prefix = flag(server.command, "--api-prefix") or ""
+    prefix = flag(server.command, "--api-prefix") or server.environment.get(preset.prefix_variable or "", "")
     scheme = "https" if has_flag(server.command, "--ssl-key-file", "--ssl-keyfile") else "http"
     return f"{scheme}://{host}:{port}{prefix.rstrip('/')}"
 

@@ -150,6 +150,9 @@ class ReadyShape(Struct, frozen=True, forbid_unknown_fields=True):
     """How a worker shows that it is ready: one of these."""
 
     http: Annotated[str | None, _says("a URL that answers 200")] = None
+    llama: Annotated[
+        str | None, _says("a llama.cpp server: its model is loaded, which it is in no router")
+    ] = None
     tcp: Annotated[str | None, _says("HOST:PORT that accepts a connection")] = None
     notify: Annotated[bool | None, _says("true: it sends READY=1 to its NOTIFY_SOCKET (sd_notify)")] = None
     after: Annotated[Span | None, _says("it has lived this long")] = None
@@ -160,10 +163,17 @@ class HealthShape(Struct, frozen=True, forbid_unknown_fields=True):
 
     http: Annotated[str | None, _says("a URL that answers 200")] = None
     llama: Annotated[
-        str | None, _says("a llama.cpp server: progress of its slots, which a hung one cannot fake")
+        str | None,
+        _says("a llama.cpp server: progress of its slots, which a hung one cannot fake"),
     ] = None
     interval: Annotated[Period, _says("from one probe to the next")] = _HEALTH.interval_s
-    timeout: Annotated[Period, _says("a probe without an answer by then has failed")] = _HEALTH.timeout_s
+    timeout: Annotated[
+        Period | None,
+        _says(
+            "http: a probe without an answer by then has failed (5s unless written); "
+            "llama: it may be busy without progress for this long (60s unless written)"
+        ),
+    ] = None
     failures: Annotated[Count, _says("this many in a row make the worker unhealthy")] = _HEALTH.failures
 
 

@@ -23,6 +23,9 @@ from supervisor.model.plan import (
 )
 from supervisor.model.template import HIGHEST_PORT, TemplateError, fill
 
+# How long an answer may take, and how long a llama.cpp server may be busy without progress.
+_HTTP_TIMEOUT_S: Final = 5.0
+_STANDSTILL_S: Final = 60.0
 _VISIBLE: Final = re.compile(r"[!-~]+")
 
 
@@ -72,10 +75,12 @@ def endpoint_of(text: str) -> tuple[str, int] | str:
 
 def ready_of(shape: ReadyShape | None, site: Site) -> ReadyTarget | None:
     """Return how this replica shows that it is ready."""
-    if shape is None or _not_one(("http", "tcp", "notify", "after"), "ready", shape, site):
+    if shape is None or _not_one(("http", "llama", "tcp", "notify", "after"), "ready", shape, site):
         return None
     if shape.http is not None:
         return HttpTarget(_url(shape.http, site, "ready", "http"))
+    if shape.llama is not None:
+        return LlamaTarget(_url(shape.llama, site, "ready", "llama").rstrip("/"))
     if shape.tcp is not None:
         return _tcp(shape.tcp, site)
     if shape.after is not None:
@@ -89,12 +94,11 @@ def health_of(shape: HealthShape | None, site: Site) -> HealthRule | None:
     """Return how this replica is probed."""
     if shape is None or _not_one(("http", "llama"), "health", shape, site):
         return None
-    target = (
-        HttpTarget(_url(shape.http, site, "health", "http"))
-        if shape.http is not None
-        else LlamaTarget(_url(shape.llama or "", site, "health", "llama"))
-    )
-    return HealthRule(target, shape.interval, shape.timeout, shape.failures)
+    if shape.http is not None:
+        target = HttpTarget(_url(shape.http, site, "health", "http"))
+        return HealthRule(target, shape.interval, shape.timeout or _HTTP_TIMEOUT_S, shape.failures)
+    llama = LlamaTarget(_url(shape.llama or "", site, "health", "llama").rstrip("/"))
+    return HealthRule(llama, shape.interval, shape.timeout or _STANDSTILL_S, shape.failures)
 
 
 def drain_of(shape: DrainShape | None, site: Site) -> DrainRule | None:

@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.model.memory import Life, Memory
 from supervisor.model.phase import Phase
+from supervisor.model.plan import LlamaTarget
 from supervisor.model.snapshot import GpuSample, HostSample, Sighting, Snapshot
+from supervisor.sense.cpu_time import cpu_time_s
 from supervisor.sense.gpu.attribute import with_vram
 from supervisor.sense.gpu.sensor import GpuSensor
 from supervisor.sense.host import HostSensor
@@ -28,6 +32,7 @@ class Sensors(Struct, frozen=True):
     trees: Trees
     gpu: GpuSensor
     stirred: Callable[[], frozenset[str]] = frozenset  # workers that have met a limit of the kernel's
+    proc: Path = Path("/proc")
 
 
 class Observer:
@@ -79,7 +84,11 @@ class Observer:
         past = self._sightings.get(name)
         if not fresh and past is not None and past.run == life.run:
             return past if same_gpus else with_vram(past, self._gpus, life.gpus)
-        return with_vram(self._sensors.trees.sight(life.run, now_s), self._gpus, life.gpus)
+        seen = with_vram(self._sensors.trees.sight(life.run, now_s), self._gpus, life.gpus)
+        health = life.plan.health
+        if health is None or not isinstance(health.target, LlamaTarget):
+            return seen
+        return replace(seen, cpu_s=cpu_time_s(self._sensors.proc, seen.pids))
 
     def find_children(self) -> None:
         """Look for what workers have started since the last look, while their parents live to tell.

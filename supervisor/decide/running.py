@@ -6,11 +6,13 @@ from msgspec.structs import replace
 
 from supervisor.decide import caps
 from supervisor.decide.footprint import with_footprint
+from supervisor.decide.progress import answer_s, watch_progress
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import in_the_way, sibling_down, sibling_held
 from supervisor.decide.stopping import Order, stop
 from supervisor.model.action import Notice, Probe
 from supervisor.model.memory import After, Life, Pending, Window, WorkerMemory
+from supervisor.model.news import Probed
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import BreachRule, HealthRule
 from supervisor.model.quantity import format_span
@@ -164,17 +166,18 @@ def _probe_health(scratch: Scratch, worker: WorkerMemory, life: Life) -> WorkerM
     lost = life.probe_sent_s is not None and now_s > lost_by_s(rule, life.probe_sent_s)
     if not lost and (life.probe_due_s is None or now_s < life.probe_due_s):
         return worker
-    scratch.do(Probe(worker.name, life.run, "health", rule.target, rule.timeout_s, "is it healthy?"))
+    scratch.do(Probe(worker.name, life.run, "health", rule.target, answer_s(rule), "is it healthy?"))
     return scratch.put(replace(worker, life=replace(life, probe_due_s=None, probe_sent_s=now_s)))
 
 
 def lost_by_s(rule: HealthRule, sent_s: float) -> float:
     """Return the time after which the answer to a health probe no longer comes."""
-    return sent_s + rule.timeout_s + LOST_ANSWER_S
+    return sent_s + answer_s(rule) + LOST_ANSWER_S
 
 
-def health_answer(scratch: Scratch, worker: WorkerMemory, *, good: bool, detail: str) -> WorkerMemory:
-    """Take the answer of a health probe; enough bad ones in a row end the life."""
+def health_answer(scratch: Scratch, worker: WorkerMemory, news: Probed) -> WorkerMemory:
+    """Take the answer of a health probe; enough bad ones in a row, or no progress, end the life."""
+    good, detail = news.good, news.detail
     life = worker.life
     if worker.phase is not Phase.READY or life is None or life.plan.health is None:
         return worker
@@ -184,7 +187,7 @@ def health_answer(scratch: Scratch, worker: WorkerMemory, *, good: bool, detail:
     life = replace(life, unhealthy=failures, probe_due_s=due_s, probe_sent_s=None)
     worker = scratch.put(replace(worker, life=life))
     if good:
-        return worker
+        return worker if news.serving is None else watch_progress(scratch, worker, news.serving)
     scratch.tell(
         Notice(
             "warning",

@@ -14,7 +14,7 @@ from supervisor.model.action import Launch, Notice, Probe
 from supervisor.model.headroom import effective_available
 from supervisor.model.memory import After, Life, WorkerMemory
 from supervisor.model.phase import Cause, Phase, Pressure
-from supervisor.model.plan import AfterTarget, HttpTarget, TcpTarget, WorkerPlan
+from supervisor.model.plan import AfterTarget, HttpTarget, LlamaTarget, TcpTarget, WorkerPlan
 from supervisor.model.quantity import format_size, format_span
 from supervisor.model.reading import Missing
 
@@ -22,6 +22,7 @@ from supervisor.model.reading import Missing
 # model is seen ready at once, one that loads for minutes is not asked a thousand times.
 READY_PROBE_S: Final = (0.05, 1.0)
 READY_PROBE_TIMEOUT_S: Final = 2.0
+ProbedReady = HttpTarget | TcpTarget | LlamaTarget
 BACKOFF: Final = "backoff"
 # What took a worker down that was nobody's decision.
 ACCIDENTS: Final = frozenset({Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.VRAM_OOM})
@@ -121,7 +122,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         gpus=gpus or (),
         max_age_s=draw_max_age(plan, run),
         start_by_s=now_s + plan.start_timeout_s,
-        probe_due_s=now_s + READY_PROBE_S[0] if isinstance(plan.ready, HttpTarget | TcpTarget) else None,
+        probe_due_s=now_s + READY_PROBE_S[0] if isinstance(plan.ready, ProbedReady) else None,
         residual_bytes=residuals(scratch.samples, gpus or ()) if gpus != () else {},
     )
     worker = scratch.step(worker, Event.LAUNCH)
@@ -149,12 +150,13 @@ def watch_start(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         return become_ready(scratch, worker, f"it has lived for {format_span(target.delay_s)}")
     if life.start_by_s is not None and now_s >= life.start_by_s:
         reason = f"not ready within {format_span(round(life.start_by_s - life.launched_s, 1))} of its launch"
+        reason += f": {life.unready}" if life.unready else ""
         return stop(
             scratch, worker, Order(Cause.START_TIMEOUT, reason, After.RESTART, drain=False, counts=True)
         )
     if not runs or life.probe_due_s is None or now_s < life.probe_due_s:
         return worker
-    if not isinstance(target, HttpTarget | TcpTarget):
+    if not isinstance(target, ProbedReady):
         return worker
     scratch.do(Probe(worker.name, life.run, "ready", target, READY_PROBE_TIMEOUT_S, "is it ready?"))
     return scratch.put(replace(worker, life=replace(life, probe_due_s=None, probe_sent_s=now_s)))
@@ -170,7 +172,8 @@ def ready_answer(scratch: Scratch, worker: WorkerMemory, *, good: bool, detail: 
     shortest, longest = READY_PROBE_S
     waited_s = scratch.now_s - life.launched_s
     due_s = scratch.now_s + min(max(waited_s / 10, shortest), longest)
-    return scratch.put(replace(worker, life=replace(life, probe_due_s=due_s, probe_sent_s=None)))
+    life = replace(life, probe_due_s=due_s, probe_sent_s=None, unready=detail)
+    return scratch.put(replace(worker, life=life))
 
 
 def become_ready(scratch: Scratch, worker: WorkerMemory, detail: str) -> WorkerMemory:
@@ -194,7 +197,7 @@ def become_ready(scratch: Scratch, worker: WorkerMemory, detail: str) -> WorkerM
     health = life.plan.health
     due_s = None if health is None else now_s + health.interval_s
     worker = scratch.step(worker, Event.READY)
-    life = replace(life, ready_s=now_s, probe_due_s=due_s, probe_sent_s=None)
+    life = replace(life, ready_s=now_s, unready=None, probe_due_s=due_s, probe_sent_s=None)
     return scratch.put(replace(worker, life=life, incident=None, down_for=None))
 
 

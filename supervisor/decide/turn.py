@@ -253,7 +253,7 @@ def _probed(scratch: Scratch, worker: WorkerMemory, news: Probed) -> None:
     if news.purpose == "ready":
         ready_answer(scratch, worker, good=news.good, detail=news.detail)
     elif news.purpose == "health":
-        health_answer(scratch, worker, good=news.good, detail=news.detail)
+        health_answer(scratch, worker, news)
     else:
         drained(scratch, worker, idle=news.good, detail=news.detail)
 

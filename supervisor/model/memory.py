@@ -8,6 +8,8 @@ from msgspec import Struct
 from supervisor.model.action import Action
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.reading import NOT_READ_YET, Missing
+from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
 
 
@@ -44,6 +46,19 @@ class Learned(Struct, frozen=True):
     lives: tuple[Footprint, ...] = ()
 
 
+class Standstill(Struct, frozen=True):
+    """A llama.cpp server that is busy, and how long it shows no progress.
+
+    `since_s` is when it last moved, or was last seen to compute. `progress` is None while its queue is
+    blocked. The CPU time is that of the newest reading.
+    """
+
+    since_s: float
+    progress: tuple[SlotProgress, ...] | None = None
+    cpu_s: float | Missing = NOT_READ_YET
+    cpu_read_s: float = 0.0
+
+
 class Life(Struct, frozen=True):
     """One run of a worker, from its launch to the moment all its memory is back."""
 
@@ -67,7 +82,10 @@ class Life(Struct, frozen=True):
     heartbeat_s: float | None = None
     probe_due_s: float | None = None  # None: none is wanted
     probe_sent_s: float | None = None  # None: none is under way
+    unready: str | None = None  # the last answer of a readiness probe, while it is not ready
     unhealthy: int = 0  # failed health probes in a row
+    still: Standstill | None = None  # None while it is idle, or its progress is not judged
+    unjudged: str | None = None  # why its progress could not be judged, as it was last told
     residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
     footprint: Footprint = Footprint()
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
 
 Purpose = Literal["ready", "health", "drain"]
@@ -48,6 +49,7 @@ class Probed(Struct, frozen=True, tag="probed"):
     purpose: Purpose
     good: bool
     detail: str = ""
+    serving: Serving | None = None  # of a llama.cpp server that was asked for its work
 
 
 class Notified(Struct, frozen=True, tag="notified"):

@@ -20,7 +20,7 @@ class TcpTarget(Struct, frozen=True, tag="tcp"):
 
 
 class LlamaTarget(Struct, frozen=True, tag="llama"):
-    """A llama.cpp server at `url`, judged by its slots."""
+    """A llama.cpp server at `url`, judged by its slots; ready once it has a model, which a router has not."""
 
     url: str
 
@@ -41,14 +41,18 @@ class CommandTarget(Struct, frozen=True, tag="command"):
     command: tuple[str, ...]
 
 
-ReadyTarget = HttpTarget | TcpTarget | NotifyTarget | AfterTarget
+ReadyTarget = HttpTarget | TcpTarget | LlamaTarget | NotifyTarget | AfterTarget
 HealthTarget = HttpTarget | LlamaTarget
 DrainTarget = HttpTarget | LlamaTarget | CommandTarget
 ProbeTarget = HttpTarget | TcpTarget | LlamaTarget | CommandTarget
 
 
 class HealthRule(Struct, frozen=True):
-    """Probe `target` every `interval_s`; `failures` in a row make the worker unhealthy."""
+    """Probe `target` every `interval_s`; `failures` in a row make the worker unhealthy.
+
+    `timeout_s` is the deadline of an answer; for a llama.cpp server it is how long it may be busy
+    without progress, and it is asked with a deadline of its own.
+    """
 
     target: HealthTarget
     interval_s: float = 10.0

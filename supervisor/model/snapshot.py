@@ -67,6 +67,7 @@ class Sighting(Struct, frozen=True):
     vram_read_s: float = 0.0
     vram_bytes: int | Missing = NOT_READ_YET  # over all its GPUs
     vram_by_gpu: Mapping[str, int] = {}
+    cpu_s: float | Missing = NOT_READ_YET  # used by `pids` so far; read where progress is judged by it
 
 
 class Snapshot(Struct, frozen=True):

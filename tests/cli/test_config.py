@@ -45,6 +45,13 @@ def test_what_is_not_acted_on_yet_is_said_and_is_no_fault(config: Path) -> None:
     assert "not acted on yet: " in ran.out
 
 
+def test_what_a_preset_fills_in_is_shown(config: Path) -> None:
+    config.write_text("workers: {chat: {preset: vllm, command: [sleep, '1000']}}\n")
+    ran = gpu_supervisor("check-config", str(config))
+    assert ran.code == 0
+    assert "filled in by its preset: workers.chat.health.http: http://127.0.0.1:8000/health\n" in ran.out
+
+
 def test_the_default_configuration_is_the_users(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(GOOD)
     ran = gpu_supervisor("check-config", env={"CONFIGURATION_DIRECTORY": str(tmp_path)})

@@ -87,7 +87,7 @@ web: {listen: 8095}
             "preset: llama-server",
             "preset: cannot find where llama-server listens: put --port into command, or write ready, health and drain",
         ),
-        ("ready: {}", "ready: needs one of http, tcp, notify or after"),
+        ("ready: {}", "ready: needs one of http, llama, tcp, notify or after"),
         ('ready: {tcp: "h:1", after: 3s}', "ready: has tcp and after, and only one counts"),
         ("ready: {notify: false}", "ready.notify: must be true; leave ready out for no readiness"),
         ("ready: {notify: 5}", "ready.notify: must be true or false, not 5"),

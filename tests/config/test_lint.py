@@ -139,13 +139,20 @@ workers:
     memory: {{cap: 1K, max: 2K}}
   b: {{preset: llama-server, command: sleep --port 2, environment: {{LLAMA_ARG_CACHE_RAM: 0}}, memory: {{cap: 1G}}}}
   c: {{preset: llama-server, command: sleep --port 3 -m /no/such.gguf}}
+  d: {{preset: llama-server, command: sleep --port 4 --models-dir /models --sleep-idle-seconds 60}}
+  e:
+    preset: llama-server
+    command: sleep --port 5 --models-dir /models --sleep-idle-seconds 60
+    health: {{llama: 'http://127.0.0.1:5', timeout: 20s}}
 """
     assert warned(text) == [
-        "config.yaml:2: workers.a: its slots cannot be asked (API key or --no-slots): it is stopped undrained; write drain",
+        "config.yaml:2: workers.a: its slots cannot be asked (API key, or --no-slots without --metrics): it is stopped undrained; write drain",
         "config.yaml:5: workers.a.memory.max: is less than the model, 4KiB, whose mapped pages count against it",
         "config.yaml:5: workers.a.memory.cap: its prompt cache may grow to 8GiB, and the cap is 1KiB: pass --cache-ram MIB",
-        "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, and answers /health all the same",
+        "config.yaml:6: workers.b.command: names no model: llama-server then routes between none, answers /health, and never gets ready",
         'config.yaml:7: workers.c.command: cannot use the model "/no/such.gguf": No such file or directory',
+        "config.yaml:12: workers.e.health.timeout: is judged by less than 3 looks: lengthen it",
+        "config.yaml:12: workers.e.health.llama: looks at its slots, so it never sleeps: write health: {http: URL/health}",
     ]
 
 
@@ -192,7 +199,6 @@ web: {listen: '127.0.0.1:1'}
         "gpu.power_near: no worker is told to ease off",
         "alerts: nobody is told",
         "web: there is no web face yet",
-        "workers.a.health.llama: that its slots answer is judged, their progress is not yet",
         "workers.a.ladder: it restarts with the same settings",
         "workers.a.leak: only the cap restarts it",
     )

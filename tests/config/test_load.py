@@ -347,27 +347,39 @@ workers:
 PRESETS: Mapping[str, tuple[str, tuple[object, ...]]] = {
     "llama-server on its port": (
         "{preset: llama-server, command: [llama-server, -m, x, --port, 8081]}",
-        ("http://127.0.0.1:8081/health", "http://127.0.0.1:8081/health", "http://127.0.0.1:8081", 10.0, 30.0),
+        ("http://127.0.0.1:8081", "http://127.0.0.1:8081", "http://127.0.0.1:8081", 10.0, 30.0),
     ),
     "llama-server by --port=, host and prefix": (
         "{preset: llama-server, command: [llama-server, --port=81, --host, '::', --api-prefix, /x]}",
-        ("http://[::1]:81/x/health", "http://[::1]:81/x/health", "http://[::1]:81/x", 10.0, 30.0),
+        ("http://[::1]:81/x", "http://[::1]:81/x", "http://[::1]:81/x", 10.0, 30.0),
     ),
     "llama-server by its environment": (
         "{preset: llama-server, command: llama-server, environment: {LLAMA_ARG_PORT: 82, LLAMA_ARG_HOST: 10.0.0.1}}",
-        ("http://10.0.0.1:82/health", "http://10.0.0.1:82/health", "http://10.0.0.1:82", 10.0, 30.0),
+        ("http://10.0.0.1:82", "http://10.0.0.1:82", "http://10.0.0.1:82", 10.0, 30.0),
     ),
     "llama-server by a setting": (
         "{preset: llama-server, command: 'llama-server --port {port+1}', settings: {port: 8081}}",
-        ("http://127.0.0.1:8082/health", "http://127.0.0.1:8082/health", "http://127.0.0.1:8082", 10.0, 30.0),
+        ("http://127.0.0.1:8082", "http://127.0.0.1:8082", "http://127.0.0.1:8082", 10.0, 30.0),
     ),
     "llama-server whose slots are guarded": (
         "{preset: llama-server, command: 'llama-server --port 81 --api-key-file /x'}",
-        ("http://127.0.0.1:81/health", "http://127.0.0.1:81/health", None, 10.0, 30.0),
+        ("http://127.0.0.1:81", "http://127.0.0.1:81/health", None, 10.0, 30.0),
+    ),
+    "llama-server whose slots are counted": (
+        "{preset: llama-server, command: 'llama-server --port 81 --no-slots --metrics'}",
+        ("http://127.0.0.1:81", "http://127.0.0.1:81", "http://127.0.0.1:81", 10.0, 30.0),
+    ),
+    "llama-server that may sleep": (
+        "{preset: llama-server, command: 'llama-server --port 81 --sleep-idle-seconds 60'}",
+        ("http://127.0.0.1:81", "http://127.0.0.1:81/health", "http://127.0.0.1:81", 10.0, 30.0),
+    ),
+    "llama-server that routes": (
+        "{preset: llama-server, command: 'llama-server --port 81 --host 127.0.0.1,/run/x.sock --models-dir /m'}",
+        ("http://127.0.0.1:81/health", "http://127.0.0.1:81", "http://127.0.0.1:81", 10.0, 30.0),
     ),
     "written keys win": (
         "{preset: llama-server, command: 'llama-server --port 81', drain: null, stop_again: null, stop_timeout: 9s, ready: {after: 1s}, health: {failures: 9}}",
-        (None, "http://127.0.0.1:81/health", None, None, 9.0),
+        (None, "http://127.0.0.1:81", None, None, 9.0),
     ),
     "vllm": (
         "{preset: vllm, command: vllm serve x --host 0.0.0.0}",
@@ -390,12 +402,51 @@ def test_a_preset_fills_what_is_not_written(check: Check, name: str) -> None:
     worker = only(check(f"workers:\n  w: {text}\n"))
     ready, health, drain = worker.ready, worker.health, worker.drain
     assert (
-        ready.url if isinstance(ready, HttpTarget) else None,
+        ready.url if isinstance(ready, HttpTarget | LlamaTarget) else None,
         health.target.url if health is not None else None,
         drain.target.url if drain is not None and isinstance(drain.target, LlamaTarget) else None,
         worker.stop_again_s,
         worker.stop_timeout_s,
     ) == expected
+
+
+def test_what_a_preset_fills_in_is_told_and_what_is_written_is_not(check: Check) -> None:
+    loaded = check("""\
+defaults: {stop_timeout: 9s}
+workers:
+  w:
+    preset: llama-server
+    command: llama-server --port 81 -m x
+    health: {interval: 30s}
+    drain: {command: [idle]}
+    stop_again: null
+""")
+    assert loaded.faults == ()
+    assert loaded.filled == (
+        "workers.w.ready.llama: http://127.0.0.1:81",
+        "workers.w.health.llama: http://127.0.0.1:81",
+        "workers.w.stop_signal: SIGTERM",
+        "workers.w.environment.GGML_NO_BACKTRACE: 1",
+    )
+    assert check("workers: {w: {command: sleep 5}}").filled == ()
+
+
+def test_another_probe_than_the_preset_s_has_its_own_times(check: Check) -> None:
+    server = "preset: llama-server, command: 'llama-server --port 81 -m x'"
+    worker = only(check(f"workers: {{w: {{{server}, health: {{http: 'http://127.0.0.1:81/health'}}}}}}"))
+    assert worker.health == HealthRule(HttpTarget("http://127.0.0.1:81/health"), 10.0, 5.0, 3)
+    worker = only(check(f"workers: {{w: {{{server}}}}}"))
+    assert worker.health == HealthRule(LlamaTarget("http://127.0.0.1:81"), 10.0, 60.0, 3)
+    assert worker.drain == DrainRule(LlamaTarget("http://127.0.0.1:81"), 60.0)
+
+
+def test_a_llama_server_may_stand_still_for_a_minute_unless_written(check: Check) -> None:
+    llama = worker_of(check, "health: {llama: 'http://127.0.0.1:1/'}").health
+    assert llama == HealthRule(LlamaTarget("http://127.0.0.1:1"), 10.0, 60.0, 3)
+    written = worker_of(check, "health: {llama: 'http://127.0.0.1:1', timeout: 5min}").health
+    assert written == HealthRule(LlamaTarget("http://127.0.0.1:1"), 10.0, 300.0, 3)
+    http = worker_of(check, "health: {http: 'http://127.0.0.1:1/'}").health
+    assert http == HealthRule(HttpTarget("http://127.0.0.1:1/"), 10.0, 5.0, 3)
 
 
 def test_a_preset_with_every_probe_written_needs_no_port(check: Check) -> None:

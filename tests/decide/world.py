@@ -57,6 +57,7 @@ class Tree:
     memory_bytes: int | Missing = 100 * MIB
     growth_bytes_s: float = 0.0
     vram: dict[str, int] = field(default_factory=dict[str, int])
+    cpu_s: float | Missing = 0.0
     obeys: bool = True  # ends at its stop signal
     killable: bool = True
     seen: bool = True  # a sensor can look at it
@@ -81,6 +82,7 @@ class Gpu:
     unified: bool = False  # its memory is the machine's
     listed: bool = True  # its processes can be listed
     celsius: float = 40.0
+    utilization: float | Missing = 0.0  # percent
     frozen_s: float | None = None  # not read since then
 
 
@@ -236,6 +238,7 @@ class World:
             if all(one.listed for one in self.gpus.values())
             else Missing("x"),
             vram_by_gpu=dict(tree.vram),
+            cpu_s=tree.cpu_s,
         )
 
     def _sample(self, gpu: Gpu) -> GpuSample:
@@ -253,6 +256,7 @@ class World:
             memory_used_bytes=used if ok and gpu.readable else Missing("cannot read"),
             temperature_c=gpu.celsius,
             unified=gpu.unified,
+            utilization_percent=gpu.utilization,
             processes=rows if ok and gpu.listed else Missing("cannot list"),
         )
 

@@ -1,16 +1,13 @@
 import asyncio
-import json
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 
-from supervisor.model.news import Purpose
-from supervisor.model.plan import CommandTarget, HttpTarget, LlamaTarget, ProbeTarget, TcpTarget
+from supervisor.model.plan import HttpTarget, TcpTarget
 from supervisor.sense.probes import probe
-from support.probing import free_port
+from support.probing import Pages, Serve, answer, free_port, serving
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 PATIENCE_S = 20.0
 IMPATIENCE_S = 0.3
 
@@ -36,65 +33,24 @@ def for_ever(first: bytes, part: bytes) -> Serve:
     return serve
 
 
-def answer(status: str, body: bytes = b"", *headers: str) -> bytes:
-    head = (f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", "")
-    return "\r\n".join(head).encode() + body
-
-
-class Pages:
-    """A server of fixed pages by path, that notes what it was asked for."""
-
-    def __init__(self, pages: Mapping[str, bytes]) -> None:
-        self.pages = pages
-        self.asked: list[str] = []
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        path = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode()
-        self.asked.append(path)
-        writer.write(self.pages.get(path, answer("404 Not Found")))
-
-
 def ask(
     serve: Serve,
-    make: Callable[[int], ProbeTarget],
+    make: Callable[[int], HttpTarget | TcpTarget],
     *,
     timeout_s: float = PATIENCE_S,
     host: str = "127.0.0.1",
-    purpose: Purpose = "drain",
 ) -> tuple[bool, str]:
     """Probe a server that runs for the length of one probe."""
 
     async def once() -> tuple[bool, str]:
-        tasks: set[asyncio.Task[None]] = set()
-
-        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            tasks.add(task)
-            try:
-                await serve(reader, writer)
-            except (OSError, EOFError, asyncio.CancelledError):
-                pass
-            finally:
-                writer.transport.close()
-
-        server = await asyncio.start_server(handle, host, 0)
-        result = await probe(make(server.sockets[0].getsockname()[1]), timeout_s, purpose)
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        return result
+        async with serving(serve, host) as port:
+            return await probe(make(port), timeout_s)
 
     return asyncio.run(once())
 
 
 def http(port: int) -> HttpTarget:
     return HttpTarget(f"http://127.0.0.1:{port}/health")
-
-
-def llama(port: int) -> LlamaTarget:
-    return LlamaTarget(f"http://127.0.0.1:{port}/")
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -212,11 +168,6 @@ def test_a_port_is_good_when_it_accepts() -> None:
     )
 
 
-def test_a_command_is_not_run_from_here() -> None:
-    result = asyncio.run(probe(CommandTarget(("true",)), PATIENCE_S))
-    assert result == (False, "cannot run a command from here")
-
-
 def test_a_cancelled_probe_is_cancelled() -> None:
     async def cancelled() -> bool:
         task = asyncio.create_task(probe(TcpTarget("127.0.0.1", free_port()), PATIENCE_S))
@@ -228,82 +179,3 @@ def test_a_cancelled_probe_is_cancelled() -> None:
         return False
 
     assert asyncio.run(cancelled())
-
-
-def slots(*states: str) -> bytes:
-    body = json.dumps([{"id": at, "is_processing": state == "busy"} for at, state in enumerate(states)])
-    return answer("200 OK", body.encode())
-
-
-NO_SLOTS = answer(
-    "501 Not Implemented", b'{"error":{"code":501,"message":"This server does not support slots"}}'
-)
-IDLE_METRICS = answer("200 OK", b"# HELP x\nllamacpp:requests_processing 0\nllamacpp:requests_deferred 0\n")
-BUSY_METRICS = answer("200 OK", b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\n")
-
-
-@pytest.mark.parametrize(
-    ("pages", "good", "detail"),
-    [
-        ({"/slots": slots("idle", "idle")}, True, "idle"),
-        ({"/slots": slots("idle", "busy")}, False, "1 requests under way"),
-        ({"/slots": NO_SLOTS, "/metrics": IDLE_METRICS}, True, "idle"),
-        ({"/slots": NO_SLOTS, "/metrics": BUSY_METRICS}, False, "3 requests under way"),
-        (
-            {"/slots": NO_SLOTS, "/metrics": NO_SLOTS},
-            False,
-            "cannot tell whether it is idle: it runs with --no-slots and without --metrics",
-        ),
-        (
-            {"/slots": NO_SLOTS, "/metrics": answer("200 OK", b"up 1\n")},
-            False,
-            "its metrics hold no llamacpp:requests_processing",
-        ),
-        ({"/slots": answer("503 Service Unavailable", LOADING)}, False, "503 Loading model"),
-        ({}, False, "404 Not Found"),
-    ],
-)
-def test_a_llama_server_is_good_for_draining_when_it_is_idle(
-    pages: Mapping[str, bytes],
-    good: bool,  # noqa: FBT001
-    detail: str,
-) -> None:
-    assert ask(Pages(pages), llama) == (good, detail)
-
-
-@pytest.mark.parametrize("body", [b"{}", b"[1]", b'[{"id":0}]', b"\xff", b"", b'[{"is_processing":"no"}]'])
-def test_slots_that_cannot_be_read_are_not_taken_for_idle(body: bytes) -> None:
-    good, detail = ask(Pages({"/slots": answer("200 OK", body)}), llama)
-    assert not good
-    assert detail.startswith("cannot read its slots: ")
-
-
-def test_a_busy_llama_server_is_well() -> None:
-    assert ask(Pages({"/slots": slots("busy")}), llama, purpose="health") == (True, "1 requests under way")
-
-
-def test_a_llama_server_whose_slots_do_not_answer_is_not_well_whatever_its_health_page_says() -> None:
-    pages = Pages({"/health": answer("200 OK"), "/props": answer("200 OK", b"{}")})
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await pages(reader, writer)
-        if pages.asked[-1] == "/slots":
-            await asyncio.sleep(60)
-
-    pages.pages = {**pages.pages, "/slots": b""}
-    assert ask(serve, llama, purpose="health", timeout_s=IMPATIENCE_S) == (False, "no answer within 0.3s")
-    assert pages.asked == ["/props", "/slots"]
-
-
-def test_a_sleeping_llama_server_is_idle_and_is_not_woken() -> None:
-    pages = Pages(
-        {"/props": answer("200 OK", b'{"is_sleeping":true,"total_slots":4}'), "/slots": slots("busy")}
-    )
-    assert ask(pages, llama) == (True, "asleep")
-    assert pages.asked == ["/props"]
-
-
-def test_the_query_of_a_llama_url_is_kept() -> None:
-    pages = Pages({"/api/slots?model=x": slots("idle")})
-    result = ask(pages, lambda port: LlamaTarget(f"http://127.0.0.1:{port}/api/?model=x"))
-    assert result == (True, "idle")
