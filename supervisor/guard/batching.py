@@ -27,7 +27,7 @@ class Batching(NamedTuple):
     """The used share of the device's memory, from 0 to 1, above which batches are halved."""
     smallest: int
     max_retries: int
-    """How often an item is tried again, in all, after its memory or its time ran out."""
+    """How often an item that is alone is tried again, when memory or time ran out for it."""
     fallback_delay_s: float
     """The wait before what ran out of memory is tried again."""
     timeout_s: float | None

@@ -49,12 +49,10 @@ Step = Call[T] | Recover | Leave | Deliver
 class _Piece(NamedTuple, Generic[T]):
     items: list[T]
     retries: int = 0
+    """How often the one item that it holds was tried again."""
 
-    def split(self, size: int, retries: int = 0) -> "list[_Piece[T]]":
-        return [
-            _Piece(self.items[at : at + size], self.retries + retries)
-            for at in range(0, len(self.items), size)
-        ]
+    def split(self, size: int) -> "list[_Piece[T]]":
+        return [_Piece(self.items[at : at + size]) for at in range(0, len(self.items), size)]
 
 
 class Portion(Generic[T]):
@@ -79,7 +77,7 @@ class Portion(Generic[T]):
             piece = self._waiting.popleft()
             size = self._lane.standing.size
             if len(piece.items) > size:
-                self._waiting.extendleft(reversed(piece.split(size)))
+                self._put_back(piece, size)
                 continue
             outcome = yield Call(piece.items, self._batching.limit_s(len(piece.items)))
             step = self._judge(piece, outcome)
@@ -123,7 +121,7 @@ class Portion(Generic[T]):
         if count == 1:
             self._own_faults += 1
             return self._give_up(piece, error)
-        self._waiting.extendleft(reversed(piece.split((count + 1) // 2)))
+        self._put_back(piece, (count + 1) // 2)
         return None
 
     def _late(self, piece: _Piece[T], outcome: Overdue) -> Step[T] | None:
@@ -142,10 +140,16 @@ class Portion(Generic[T]):
 
     def _try_again(self, piece: _Piece[T], size: int) -> bool:
         """Put the items back in smaller pieces, or the one item as long as it may be retried."""
-        if len(piece.items) == 1 and piece.retries >= self._batching.max_retries:
+        if len(piece.items) > 1:
+            self._put_back(piece, size)
+        elif piece.retries < self._batching.max_retries:
+            self._waiting.appendleft(piece._replace(retries=piece.retries + 1))
+        else:
             return False
-        self._waiting.extendleft(reversed(piece.split(max(1, size), retries=1)))
         return True
+
+    def _put_back(self, piece: _Piece[T], size: int) -> None:
+        self._waiting.extendleft(reversed(piece.split(size)))
 
     def _give_up(self, piece: _Piece[T], error: Exception) -> Deliver:
         self._count(items=len(piece.items), failed_items=len(piece.items))

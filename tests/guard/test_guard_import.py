@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import supervisor.guard
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 MEASURE = """
 import sys, time
@@ -14,6 +18,8 @@ def rss_kib():
         return int(status.read().partition("VmRSS:")[2].split()[0])
 before, kib, began = set(sys.modules), rss_kib(), time.perf_counter()
 import supervisor.guard
+for name in supervisor.guard.__all__:
+    getattr(supervisor.guard, name)  # each is loaded at its first use
 took_s, grown_kib = time.perf_counter() - began, rss_kib() - kib
 new = sorted(set(sys.modules) - before)
 import json
@@ -32,9 +38,14 @@ def test_the_guard_alone_loads_nothing_but_a_little_of_the_standard_library() ->
     cost = json.loads(done.stdout)
     print(f"import supervisor.guard: {cost['took_ms']:.1f} ms, {cost['grown_kib']} KiB")  # noqa: T201 - a figure
     own = {name for name in cost["new"] if name.partition(".")[0] == "supervisor"}
-    assert "supervisor.guard.memory" in own
+    assert {"supervisor.guard.memory", "supervisor.guard.batch"} <= own
     assert [name for name in own if name != "supervisor" and not name.startswith("supervisor.guard")] == []
     assert [
         n for n in cost["new"] if n not in own and n.partition(".")[0] not in sys.stdlib_module_names
     ] == []
-    assert "logging" not in cost["new"]  # a quarter of what it would cost
+    assert {"logging", "asyncio", "inspect"}.isdisjoint(cost["new"])  # each more than all the rest
+
+
+def test_a_name_that_the_guard_does_not_have_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'supervisor.guard' has no attribute 'Batch'"):
+        _ = supervisor.guard.Batch  # type: ignore[attr-defined]  # pyright: ignore
