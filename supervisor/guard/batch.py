@@ -145,8 +145,9 @@ class BatchRunner(Generic[T, R]):
         source, ended, clock = iter(items), False, self._outside.clock
         with journey:
             while not ended:
-                self._wait(journey.before())
+                pause_s = journey.before()
                 batch, ended, fault = _take(source, journey.size)
+                self._wait(pause_s if batch else 0)
                 portion = Portion(batch, journey.lane, self._batching)
                 steps, outcome = portion.steps(), None
                 while (step := _next(steps, outcome)) is not None:
@@ -170,8 +171,9 @@ class BatchRunner(Generic[T, R]):
         ended, clock = False, self._outside.clock
         with journey:
             while not ended:
-                await pause(journey.before())
+                pause_s = journey.before()
                 batch, ended, fault = await take(source, journey.size)
+                await pause(pause_s if batch else 0)
                 portion = Portion(batch, journey.lane, self._batching)
                 steps, outcome = portion.steps(), None
                 while (step := _next(steps, outcome)) is not None:

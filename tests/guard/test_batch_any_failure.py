@@ -5,7 +5,7 @@ import gc
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -75,7 +75,7 @@ class Machine:
 
 
 class Case(NamedTuple):
-    count: int
+    items: int
     batch_size: int
     fallback: list[int]
     max_retries: int
@@ -88,7 +88,7 @@ def some(largest: int, most: int) -> st.SearchStrategy[frozenset[int]]:
 
 CASES = st.builds(
     Case,
-    count=st.integers(0, 40),
+    items=st.integers(0, 40),
     batch_size=st.integers(1, 16),
     fallback=st.lists(st.integers(1, 16), max_size=4),
     max_retries=st.integers(0, 3),
@@ -116,7 +116,9 @@ def in_a_loop(runner: BatchRunner[int, int], _machine: Machine, count: int) -> l
     return asyncio.run(gather())
 
 
-def runner_of(case: Case, machine: Machine, *, timeout_s: float | None, delay_s: float) -> BatchRunner[int, int]:
+def runner_of(
+    case: Case, machine: Machine, *, timeout_s: float | None, delay_s: float
+) -> BatchRunner[int, int]:
     outside = Outside(clock=machine.clock, sleep=machine.sleep, environment={})
     return BatchRunner(
         machine,
@@ -131,11 +133,15 @@ def runner_of(case: Case, machine: Machine, *, timeout_s: float | None, delay_s:
     )
 
 
+def failed(value: object) -> TypeGuard[Failed[int]]:
+    return isinstance(value, Failed)
+
+
 def check(case: Case, machine: Machine, values: list[object]) -> None:
     trouble = case.trouble
-    assert len(values) == case.count
+    assert len(values) == case.items
     for item, value in enumerate(values):
-        if isinstance(value, Failed):
+        if failed(value):
             assert value.item == item
         else:
             assert value == item * 10
@@ -148,7 +154,7 @@ def check(case: Case, machine: Machine, values: list[object]) -> None:
     assert machine.broken == []
     assert max(machine.calls, default=0) <= case.batch_size
     # 16, 8, 4, 2, 1 for either reason, and the retries of the one: no item is in more calls than that
-    assert len(machine.calls) <= case.count * (5 + 5 + case.max_retries)
+    assert len(machine.calls) <= case.items * (5 + 5 + case.max_retries)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -165,9 +171,9 @@ def quick_collections() -> Iterator[None]:
 def test_every_item_is_delivered_once_and_in_order(case: Case) -> None:
     machine = Machine(case.trouble)
     runner = runner_of(case, machine, timeout_s=None, delay_s=1.0)
-    check(case, machine, plainly(runner, machine, case.count))
+    check(case, machine, plainly(runner, machine, case.items))
     stats = runner.stats()
-    assert stats["items"] == case.count
+    assert stats["items"] == case.items
     assert stats["calls"] == len(machine.calls)
 
 
@@ -176,7 +182,7 @@ def test_every_item_is_delivered_once_and_in_order(case: Case) -> None:
 @given(case=CASES)
 def test_so_it_is_where_the_function_runs_in_a_thread(drive: Drive, case: Case) -> None:
     machine = Machine(case.trouble)
-    check(case, machine, drive(runner_of(case, machine, timeout_s=30.0, delay_s=0.0), machine, case.count))
+    check(case, machine, drive(runner_of(case, machine, timeout_s=30.0, delay_s=0.0), machine, case.items))
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -198,7 +204,7 @@ def test_so_it_is_with_an_async_function(case: Case) -> None:
         memory=host_memory(),
         outside=outside,
     )
-    check(case, machine, in_a_loop(runner, machine, case.count))
+    check(case, machine, in_a_loop(runner, machine, case.items))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -209,7 +215,7 @@ def test_two_threads_on_one_runner_have_each_their_own_items(case: Case) -> None
     found: dict[int, list[object]] = {}
 
     def work(first: int) -> None:
-        found[first] = list(runner.run(range(first, first + case.count)))
+        found[first] = list(runner.run(range(first, first + case.items)))
 
     threads = [threading.Thread(target=work, args=(first,)) for first in (0, 1000)]
     for thread in threads:
@@ -217,9 +223,9 @@ def test_two_threads_on_one_runner_have_each_their_own_items(case: Case) -> None
     for thread in threads:
         thread.join(30)
     for first, values in found.items():
-        assert [v.item if isinstance(v, Failed) else v for v in values] == [
-            item if isinstance(value, Failed) else item * 10 for item, value in enumerate(values, first)
+        assert [v.item if failed(v) else v for v in values] == [
+            item if failed(value) else item * 10 for item, value in enumerate(values, first)
         ]
     assert sorted(found) == [0, 1000]
     assert all(times == 1 for times in machine.passed.values())
-    assert runner.stats()["items"] == 2 * case.count
+    assert runner.stats()["items"] == 2 * case.items
