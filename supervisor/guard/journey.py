@@ -65,4 +65,5 @@ class Journey:
         if portion.recovered:
             self._watch.memory.recovered(portion.recovered)
         self._telling.delivered(count)
-        self._telling.report(self.lane, self._figures)
+        if not portion.refused:
+            self._telling.report(self.lane, self._figures)

@@ -68,6 +68,8 @@ class Portion(Generic[T]):
         self._tally = Tally(batches=1)
         self.busy_s = 0.0
         """Whoever takes the steps adds the time that they took."""
+        self.refused = False
+        """A call was not even begun: nothing here goes on, and nobody is to hear a heartbeat of it."""
         self.recovered = 0
         """How often memory ran out before all the items had results; told with the last of them."""
 
@@ -127,6 +129,7 @@ class Portion(Generic[T]):
     def _late(self, piece: _Piece[T], outcome: Overdue) -> Step[T] | None:
         count = len(piece.items)
         if outcome.limit_s is None:
+            self.refused = True
             return self._give_up(
                 piece, TimeoutError(f"cannot begin with {count} items: earlier calls still hang")
             )

@@ -409,10 +409,21 @@ def test_where_four_calls_hang_no_further_one_is_begun(world: World) -> None:
         release.wait(30)
         return items
 
-    runner = BatchRunner(function, 1, timeout_s=0.02, memory=world.memory, outside=world.outside())
-    values = list(runner.run(range(10)))
+    desk = Desk()
+    runner = BatchRunner(
+        function, 1, timeout_s=0.02, memory=world.memory, supervisor=desk, outside=world.outside()
+    )
+    values: list[object] = []
+    for value in runner.run(range(10)):
+        world.now_s += 5
+        values.append(value)
     assert len(begun) == 4
-    assert [str(v.error) for v in values[4:] if isinstance(v, Failed)] == [
+    # and no heartbeat is sent for what goes on no longer
+    assert [(one["state"], one["done"]) for one in desk.told] == [
+        *[("processing", done) for done in (1, 2, 3, 4)],
+        ("completed", 10),
+    ]
+    assert [str(cast("Failed[int]", value).error) for value in values[4:]] == [
         "cannot begin with 1 items: earlier calls still hang"
     ] * 6
     release.set()

@@ -150,6 +150,12 @@ def test_it_grows_by_one_size_after_a_quiet_period_if_at_all(
     assert moved == (standing if grown == size else Standing(grown, now_s, safe=1))
 
 
+def test_the_quiet_is_counted_from_the_last_trouble() -> None:
+    sizes = Sizes(quiet_s=60)
+    assert rested(sizes, Standing(3, 30.0), 89.9) == Standing(3, 30.0)
+    assert rested(sizes, Standing(3, 30.0), 90.0) == Standing(6, 90.0)
+
+
 def test_single_item_mode_lasts_until_a_quiet_period_or_a_fresh_start() -> None:
     sizes = Sizes(quiet_s=60)
     single = settled(settled(fresh(sizes, 0.0), 20, 1, 1.0), 20, 1, 2.0)
