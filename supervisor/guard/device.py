@@ -20,6 +20,7 @@ __all__ = [
     "clear_cache",
     "cuda_available",
     "device_reader",
+    "nvml_device",
     "read_host",
 ]
 
@@ -176,7 +177,7 @@ class _Nvml:
     def read(self) -> DeviceMemory | Unreadable:
         try:
             if self._handle is None:
-                self._begin()
+                self._pynvml, self._handle = nvml_device(f"cuda:{self._index}", self._where)
             memory = self._pynvml.nvmlDeviceGetMemoryInfo(self._handle)
         except Exception as error:  # noqa: BLE001 - NVMLError is a type of a module that may not be there
             if getattr(error, "value", None) == _NVML_NOT_SUPPORTED:
@@ -186,22 +187,26 @@ class _Nvml:
             return read_host(self._where.proc)
         return DeviceMemory(memory.total, memory.total - memory.used)
 
-    def _begin(self) -> None:
-        pynvml: Any = self._where.modules.get("pynvml") or importlib.import_module("pynvml")
-        pynvml.nvmlInit()
-        name = self._visible_name()
-        if name.isdecimal():
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(int(name))
-        else:
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(name)
-        self._pynvml = pynvml
 
-    def _visible_name(self) -> str:
-        """Return the index or the UUID of the GPU that CUDA calls by our index; LookupError for none."""
-        visible = self._where.environment.get("CUDA_VISIBLE_DEVICES")
-        if visible is None:
-            return str(self._index)
-        names = [name.strip() for name in visible.split(",")]
-        if self._index >= len(names) or not names[self._index]:
-            raise LookupError(f"CUDA_VISIBLE_DEVICES={visible} has no device {self._index}")
-        return names[self._index]
+def nvml_device(device: str, around: Surroundings | None = None) -> tuple[Any, Any]:
+    """Begin with NVML; return the module, and its handle of the GPU that CUDA calls `device`.
+
+    Raises LookupError where CUDA_VISIBLE_DEVICES hides it, ImportError and NVML's own errors.
+    """
+    where = around or Surroundings()
+    name = _visible_name(_kind_and_index(device)[1], where.environment.get("CUDA_VISIBLE_DEVICES"))
+    pynvml: Any = where.modules.get("pynvml") or importlib.import_module("pynvml")
+    pynvml.nvmlInit()
+    if name.isdecimal():
+        return pynvml, pynvml.nvmlDeviceGetHandleByIndex(int(name))
+    return pynvml, pynvml.nvmlDeviceGetHandleByUUID(name)
+
+
+def _visible_name(index: int, visible: str | None) -> str:
+    """Return the index or the UUID of the GPU that CUDA calls by `index`."""
+    if visible is None:
+        return str(index)
+    names = [name.strip() for name in visible.split(",")]
+    if index >= len(names) or not names[index]:
+        raise LookupError(f"CUDA_VISIBLE_DEVICES={visible} has no device {index}")
+    return names[index]

@@ -151,10 +151,20 @@ class MemoryManager:
                     raise
             else:
                 if failed:
-                    self._recovered(failed)
+                    self.recovered(failed)
                 return result
             failed += 1
             advice = self.handle_oom_error(failure)  # here the traceback is gone, and what it held
+
+    def read(self) -> DeviceMemory | Unreadable:
+        """Read the device now."""
+        return self._read()
+
+    def recovered(self, retries: int) -> None:
+        """Count and tell that work has passed after so many retries."""
+        with self._lock:
+            self._recoveries += 1
+            note("recovered: after %d retries, on %s, %s", retries, self.device, self._numbers())
 
     def load_model(self, load: Callable[[str], T], devices: Sequence[str] = ("cuda:0", "cpu")) -> Loaded[T]:
         """Load on the first of `devices` that has the memory for it, and watch that one from then on.
@@ -171,13 +181,13 @@ class MemoryManager:
             loaded = _try_to_load(load, device)
             if not isinstance(loaded, Failure):
                 if failed:
-                    self._recovered(failed)
+                    self.recovered(failed)
                 return loaded
             self._clear_up(loaded)  # and no smaller batch: the next device may be large
         self._move(last)
         model = load(last)
         if others:
-            self._recovered(len(others))
+            self.recovered(len(others))
         return Loaded(model, last)
 
     def get_memory_stats(self) -> dict[str, object]:
@@ -266,11 +276,6 @@ class MemoryManager:
         """Return after how many retries nothing is left to do without."""
         after = self._steps.fallback_after
         return after if failure is Failure.DEVICE_OOM else after - 1
-
-    def _recovered(self, retries: int) -> None:
-        with self._lock:
-            self._recoveries += 1
-            note("recovered: after %d retries, on %s, %s", retries, self.device, self._numbers())
 
     def _move(self, device: str) -> None:
         with self._lock:

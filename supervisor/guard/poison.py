@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Final, NoReturn
 
-from supervisor.guard.supervised import Supervisor, supervised
+from supervisor.guard.report import Supervisor, supervised
 from supervisor.guard.wire import text
 
 EXIT_POISONED: Final = 79  # the first after those of sysexits.h, so that no shell and no signal means it

@@ -83,7 +83,7 @@ def host_room(proc: str = "/proc") -> Room | Unreadable:
     lines = _read(path)
     if isinstance(lines, Unreadable):
         return lines
-    total, available = _kib(lines, b"MemTotal"), _kib(lines, b"MemAvailable")
+    total, available = kib_of(lines, b"MemTotal"), kib_of(lines, b"MemAvailable")
     if not total or available is None:
         return Unreadable(f"cannot read {path}: it has no MemTotal or MemAvailable")
     return Room(available, total, "MemAvailable of the host")
@@ -181,7 +181,7 @@ def _cap_room(where: Roots) -> Iterator[Room | Unreadable]:
     if isinstance(lines, Unreadable):
         yield lines
         return
-    own = [_kib(lines, name) for name in _OWN]
+    own = [kib_of(lines, name) for name in _OWN]
     known = [each for each in own if each is not None]
     if len(known) < len(own):
         yield Unreadable(f"cannot read {path}: it has no {b', '.join(_OWN).decode()}")
@@ -201,7 +201,8 @@ def _contents(path: str) -> bytes:
         return file.read()
 
 
-def _kib(lines: bytes, name: bytes) -> int | None:
+def kib_of(lines: bytes, name: bytes) -> int | None:
+    """Return the bytes that a line such as `MemTotal: 8 kB` tells of, or None where there is none."""
     number = (b"\n" + lines).partition(b"\n" + name + b":")[2].partition(b" kB")[0].strip()
     return int(number) * _KIB if number.isdigit() else None
 

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+from supervisor.guard.device import DeviceMemory
+from supervisor.guard.memory import MemoryManager
+
 GIB = 1 << 30
 
 
@@ -81,3 +84,9 @@ class FakeNvml:
         if self._error is not None:
             raise FakeNvmlError(self._error)
         return SimpleNamespace(total=self._total, used=self._used[handle])
+
+
+def host_memory(usage: float = 0.1) -> MemoryManager:
+    """Watch a machine of 100 GiB of which `usage` is in use."""
+    reading = DeviceMemory(100 * GIB, round(100 * GIB * (1 - usage)))
+    return MemoryManager("cpu", reader_for=lambda _device: lambda: reading)

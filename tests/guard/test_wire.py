@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from supervisor.guard.advice import Advice
 from supervisor.guard.pressure import Pressure
-from supervisor.guard.supervised import STATES
+from supervisor.guard.report import STATES
 from supervisor.guard.wire import Drain, Progress, Report, Words, decode, encode, real, text, whole
 
 numbers = st.integers() | st.floats() | st.none() | st.booleans()

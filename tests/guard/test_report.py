@@ -17,7 +17,7 @@ from supervisor.guard.advice import Advice
 from supervisor.guard.device import DeviceMemory, Reader
 from supervisor.guard.memory import MemoryManager
 from supervisor.guard.pressure import Pressure
-from supervisor.guard.supervised import Supervisor, supervised
+from supervisor.guard.report import Supervisor, supervised
 from supervisor.guard.wire import Drain
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -500,7 +500,7 @@ def test_a_signal_handler_may_speak_in_the_middle_of_a_word(
 
 FORKS = """
 import os, threading
-from supervisor.guard.supervised import supervised
+from supervisor.guard.report import supervised
 worker = supervised()
 worker.ready()
 held = threading.Event()
