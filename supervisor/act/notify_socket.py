@@ -1,4 +1,4 @@
-"""The NOTIFY_SOCKET of each worker: where it says that it is ready, alive or broken."""
+"""The socket of each worker: sd_notify's and the guard's, where it says that it is ready, alive or broken."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from supervisor.act.notify_message import merge, parse_notification
-from supervisor.model.news import Notified
+from supervisor.act.senders import CREDENTIALS_ROOM, Senders, Verify, sender_of
+from supervisor.act.words import Listeners
+from supervisor.model.news import Notified, Reported
+from supervisor.model.report import Report, Words
+from supervisor.sense import reports
 
 LONGEST_PATH: Final = 107  # bytes; sun_path of unix(7) less its final NUL
 LARGEST_MESSAGE: Final = 8192  # bytes; a longer one is ignored as a whole
@@ -34,30 +40,61 @@ class SocketStore(Protocol):
         ...
 
 
+class Ear(Struct):
+    """The socket of one run, and who is at its other end."""
+
+    worker: str
+    run: str
+    bound: socket.socket
+    path: Path
+    senders: Senders
+    listeners: Listeners
+    report: Report | None = None  # the last one
+    warned: bool = False  # told that something is ignored
+
+
+class Heard(Struct):
+    """What one wake has brought, several messages as one."""
+
+    notified: Notified | None = None
+    reported: Reported | None = None
+
+
+class Callbacks(Struct, frozen=True):
+    """Whom a socket speaks to: `tell` takes news, `warn` what is ignored, `verify` knows a run's processes."""
+
+    tell: Callable[[Notified | Reported], None]
+    warn: Callable[[str], None]
+    verify: Verify
+
+
 class NotifySockets:
     """One datagram socket for each running worker. Used in the thread of its event loop only.
+
+    A message that begins with `{` is a guard's report, and counts only where the kernel says that a
+    process of that run has sent it; every other one is sd_notify's.
 
     A worker that outlives a daemon goes on reporting to the next. What it says in between waits in the
     socket where there is a store that keeps it; else the socket is bound again under the same path, and
     what is said before is refused. Descriptors that are sent along
-    (BARRIER=1, FDSTORE=1) are closed by the kernel since no room is given for them, which is what
-    a barrier waits for.
+    (BARRIER=1, FDSTORE=1) are closed by the kernel since room is given for credentials alone, which is
+    what a barrier waits for.
     """
 
     def __init__(
         self,
         directory: Path,
-        tell: Callable[[Notified], None],
+        callbacks: Callbacks,
         loop: asyncio.AbstractEventLoop,
         store: SocketStore | None = None,
     ) -> None:
         """Keep the sockets in `directory`, made where it is missing: workers of any user may enter it."""
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._directory = directory
-        self._tell = tell
+        self._callbacks = callbacks
         self._loop = loop
         self._store = store
-        self._bound: dict[str, tuple[str, socket.socket, Path]] = {}
+        self._ears: dict[str, Ear] = {}  # by worker
 
     def path(self, worker: str) -> Path:
         """Return where the worker's socket is; a name that would not fit is replaced by its hash."""
@@ -76,29 +113,43 @@ class NotifySockets:
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise OSError(f"cannot bind {path}: a socket's path has at most {LONGEST_PATH} bytes")
         bound = self._kept(run, path) or _bound_at(path, uid)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if self._store is not None:
             self._store.keep(run, bound)
-        self._bound[worker] = (run, bound, path)
-        self._loop.add_reader(bound, self._readable, worker, run)
+        senders = Senders(run, self._callbacks.verify)
+        ear = self._ears[worker] = Ear(worker, run, bound, path, senders, Listeners(bound))
+        self._loop.add_reader(bound, self._readable, ear)
         return path
+
+    def say(self, worker: str, run: str, words: Words) -> None:
+        """Tell the guards of a run; without effect where its socket is gone."""
+        ear = self._ears.get(worker)
+        if ear is not None and ear.run == run:
+            ear.listeners.say(words)
+
+    def say_again(self) -> None:
+        """Tell those whose queue was full when they were told."""
+        for ear in self._ears.values():
+            ear.listeners.again()
 
     def drop(self, worker: str) -> None:
         """Listen to a worker no longer, and remove its socket."""
-        if worker in self._bound:
-            run, bound, path = self._bound.pop(worker)
-            self._loop.remove_reader(bound)
-            if self._store is not None:
-                self._store.drop(run)
-            bound.close()
-            with contextlib.suppress(OSError):
-                path.unlink()
+        ear = self._ears.pop(worker, None)
+        if ear is None:
+            return
+        self._loop.remove_reader(ear.bound)
+        if self._store is not None:
+            self._store.drop(ear.run)
+        ear.bound.close()
+        with contextlib.suppress(OSError):
+            ear.path.unlink()
 
     def close(self) -> None:
         """Listen to nobody any longer; the sockets' paths stay for the next daemon to bind."""
-        for _, bound, _ in self._bound.values():
-            self._loop.remove_reader(bound)
-            bound.close()
-        self._bound.clear()
+        for ear in self._ears.values():
+            self._loop.remove_reader(ear.bound)
+            ear.bound.close()
+        self._ears.clear()
 
     def _kept(self, run: str, path: Path) -> socket.socket | None:
         """Return the socket that an earlier daemon has bound for this run, if it still has its path."""
@@ -111,27 +162,55 @@ class NotifySockets:
         kept.settimeout(0)
         return kept
 
-    def _readable(self, worker: str, run: str) -> None:
-        if self._bound.get(worker, ("",))[0] != run:
+    def _readable(self, ear: Ear) -> None:
+        if self._ears.get(ear.worker) is not ear:
             return
-        bound = self._bound[worker][1]
-        heard: Notified | None = None
+        heard = Heard()
         for _ in range(MESSAGES_A_WAKE):
-            message = _receive(bound)
-            if message is None:
+            received = _receive(ear.bound)
+            if received is None:
                 break
-            said = parse_notification(worker, run, message)
-            if said is not None:
-                heard = said if heard is None else merge(heard, said)
-        self._loop.remove_reader(bound)
-        self._loop.call_later(PAUSE_S, self._resume, worker, run, bound)
-        if heard is not None:
-            self._tell(heard)
+            self._take(ear, heard, *received)
+        self._loop.remove_reader(ear.bound)
+        self._loop.call_later(PAUSE_S, self._resume, ear)
+        for news in (heard.notified, heard.reported):
+            if news is not None:
+                self._callbacks.tell(news)
 
-    def _resume(self, worker: str, run: str, bound: socket.socket) -> None:
-        known = self._bound.get(worker)
-        if known is not None and known[1] is bound:
-            self._loop.add_reader(bound, self._readable, worker, run)
+    def _take(self, ear: Ear, heard: Heard, message: bytes, sender: int, address: object) -> None:
+        if message.startswith(reports.FIRST_BYTE):
+            told = self._read_report(ear, message, sender)
+            if told is not None:
+                ear.listeners.heard(address)
+                heard.reported = told if heard.reported is None else reports.merge(heard.reported, told)
+            return
+        said = parse_notification(ear.worker, ear.run, message)
+        if said is not None:
+            heard.notified = said if heard.notified is None else merge(heard.notified, said)
+
+    def _read_report(self, ear: Ear, message: bytes, sender: int) -> Reported | None:
+        if not ear.senders.may_speak(sender):
+            self._ignore(ear, f"pid {sender} is no process of it" if sender else "its sender cannot be seen")
+            return None
+        report = reports.read_report(message)
+        if isinstance(report, reports.Unread):
+            self._ignore(ear, report.why)
+            return None
+        former, ear.report = ear.report, report
+        now_s = self._loop.time()
+        beat_s = now_s if report.beat else None
+        quiet = reports.is_quiet(former, report)
+        return Reported(ear.worker, ear.run, report, now_s, beat_s, quiet)
+
+    def _ignore(self, ear: Ear, why: str) -> None:
+        """Say once for a run that what comes to its socket is ignored: it may come a thousand times a second."""
+        if not ear.warned:
+            ear.warned = True
+            self._callbacks.warn(f"a report to the socket of {ear.worker} is ignored: {why}")
+
+    def _resume(self, ear: Ear) -> None:
+        if self._ears.get(ear.worker) is ear:
+            self._loop.add_reader(ear.bound, self._readable, ear)
 
 
 def _bound_at(path: Path, uid: int | None) -> socket.socket:
@@ -148,10 +227,10 @@ def _bound_at(path: Path, uid: int | None) -> socket.socket:
     return bound
 
 
-def _receive(bound: socket.socket) -> bytes | None:
-    """Return the next message, empty where it was too long; None where there is none."""
+def _receive(bound: socket.socket) -> tuple[bytes, int, object] | None:
+    """Return the next message, empty where it was too long, its sender's pid and address; None for none."""
     try:
-        message, _, flags, _ = bound.recvmsg(LARGEST_MESSAGE)
+        message, ancillary, flags, address = bound.recvmsg(LARGEST_MESSAGE, CREDENTIALS_ROOM)
     except (BlockingIOError, InterruptedError):
         return None
-    return b"" if flags & socket.MSG_TRUNC else message
+    return b"" if flags & socket.MSG_TRUNC else message, sender_of(ancillary), address

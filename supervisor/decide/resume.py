@@ -47,6 +47,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         heartbeat_s=now_s if life.plan.heartbeat_s is not None else None,  # nobody was there to hear it
         probe_due_s=now_s if asked else life.probe_due_s,
         residual_bytes=life.residual_bytes,
+        told=life.told,
     )
     begun = worker.stop
     if worker.phase is Phase.STOPPING and begun is not None:

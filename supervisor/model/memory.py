@@ -8,6 +8,7 @@ from msgspec import Struct
 from supervisor.model.action import Action
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.report import Report, Words
 from supervisor.model.snapshot import Identity
 
 
@@ -25,6 +26,17 @@ class Window(Struct, frozen=True):
 
     over: tuple[bool, ...] = ()
     read_s: float = 0.0  # when the newest of them was read
+
+
+class Told(Struct, frozen=True):
+    """What people were last told of a worker's reports, so that each change is told once."""
+
+    level: Pressure = Pressure.NORMAL
+    oom_events: int = 0
+    recoveries: int = 0
+    job: tuple[str, str] = ("", "")  # its name and its state
+    poisoned: str | None = None
+    told_s: float | None = None
 
 
 class Life(Struct, frozen=True):
@@ -52,6 +64,10 @@ class Life(Struct, frozen=True):
     probe_sent_s: float | None = None  # None: none is under way
     unhealthy: int = 0  # failed health probes in a row
     residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
+    report: Report | None = None  # the last one of its guard
+    reported_s: float | None = None
+    told: Told = Told()
+    words: Words | None = None  # what its guard was last told
 
 
 class Stop(Struct, frozen=True):
@@ -125,6 +141,7 @@ class GpuMemory(Struct, frozen=True):
     quarantine: str | None = None  # why nothing is started or restarted on it
     residual_limit_bytes: int | None = None  # quarantined until what no process holds is down to this
     hot: bool = False
+    near_power_s: float | None = None  # when it was last near its power limit; None: not lately
 
 
 class HostMemory(Struct, frozen=True):

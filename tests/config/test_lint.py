@@ -167,7 +167,6 @@ def test_a_web_face_that_everybody_may_use_is_warned_of(warned: Warned) -> None:
 def test_keys_that_are_not_acted_on_yet_are_said_plainly(check: Check) -> None:
     text = """\
 launcher: LAUNCHER
-gpu: {power_near: 90%}
 workers:
   a:
     command: sleep '{x}'
@@ -184,7 +183,6 @@ alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
 """
     common = (
-        "gpu.power_near: no worker is told to ease off",
         "alerts: nobody is told",
         "web: there is no web face yet",
         "workers.a.health.llama: that its slots answer is judged, their progress is not yet",
