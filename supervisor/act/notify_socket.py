@@ -61,7 +61,7 @@ class Heard(Struct):
 
 
 class Callbacks(Struct, frozen=True):
-    """Whom a socket speaks to: `tell` takes news, `warn` what is ignored, `verify` knows a run's processes."""
+    """Whom a socket speaks to: `tell` takes news, `warn` faults, `verify` knows a run's processes."""
 
     tell: Callable[[Notified | Reported], None]
     warn: Callable[[str], None]
@@ -203,7 +203,7 @@ class NotifySockets:
         return Reported(ear.worker, ear.run, report, now_s, beat_s, quiet)
 
     def _ignore(self, ear: Ear, why: str) -> None:
-        """Say once for a run that what comes to its socket is ignored: it may come a thousand times a second."""
+        """Say once for a run that something is ignored: it may come a thousand times a second."""
         if not ear.warned:
             ear.warned = True
             self._callbacks.warn(f"a report to the socket of {ear.worker} is ignored: {why}")

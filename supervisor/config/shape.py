@@ -140,7 +140,9 @@ class ReadyShape(Struct, frozen=True, forbid_unknown_fields=True):
 
     http: Annotated[str | None, _says("a URL that answers 200")] = None
     tcp: Annotated[str | None, _says("HOST:PORT that accepts a connection")] = None
-    notify: Annotated[bool | None, _says("true: its guard says so, or it sends READY=1 to its NOTIFY_SOCKET (sd_notify)")] = None
+    notify: Annotated[
+        bool | None, _says("true: its guard says so, or it sends READY=1 to its NOTIFY_SOCKET (sd_notify)")
+    ] = None
     after: Annotated[Span | None, _says("it has lived this long")] = None
 
 

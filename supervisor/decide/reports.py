@@ -49,10 +49,9 @@ def tell_changes(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
     if life is None or life.report is None:
         return worker
     past, now = life.told, _to_tell(life.report, life.told)
+    if past.told_s is not None and scratch.now_s - past.told_s < TELL_EVERY_S:
+        now = replace(past, poisoned=now.poisoned)  # the worker is about to end: this alone does not wait
     if now == past:
-        return worker
-    held_back = past.told_s is not None and scratch.now_s - past.told_s < TELL_EVERY_S
-    if held_back and now.poisoned == past.poisoned:
         return worker
     notices = _notices(worker.name, life.report, past, now)
     if notices:
@@ -83,7 +82,7 @@ def _to_tell(report: Report, past: Told) -> Told:
         oom_events=ooms,
         recoveries=recovered,
         job=(job.job, job.state) if job is not None and job.job and job.state in OVER else past.job,
-        poisoned=report.poisoned,
+        poisoned=past.poisoned or report.poisoned,
         told_s=past.told_s,
     )
 

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
+from supervisor.decide.gpus import used_share
 from supervisor.decide.pressure import ORDER
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Advise
@@ -36,17 +37,25 @@ def _advise(scratch: Scratch, worker: WorkerMemory) -> None:
 
 
 def _words(scratch: Scratch, worker: WorkerMemory, life: Life) -> Words:
-    gpus = [scratch.gpus[uuid] for uuid in life.gpus or life.seen_gpus if uuid in scratch.gpus]
+    own = life.gpus or life.seen_gpus
+    gpus = [scratch.gpus[uuid] for uuid in own if uuid in scratch.gpus]
     return Words(
         host=scratch.host.pressure,
-        gpu=_worst(gpus),
+        gpu=_worst([level for uuid in own if (level := _level(scratch, uuid)) is not None]),
         advice=_advice(gpus),
         drain=_drain(worker),
     )
 
 
-def _worst(gpus: list[GpuMemory]) -> Pressure | None:
-    return max((gpu.pressure for gpu in gpus), key=ORDER.index, default=None)
+def _level(scratch: Scratch, uuid: str) -> Pressure | None:
+    sample = scratch.samples.get(uuid)
+    if sample is None or used_share(sample) is None:
+        return None
+    return scratch.gpus.get(uuid, GpuMemory()).pressure
+
+
+def _worst(levels: list[Pressure]) -> Pressure | None:
+    return max(levels, key=ORDER.index, default=None)
 
 
 def _advice(gpus: list[GpuMemory]) -> tuple[Literal["cool-down", "ease-off"], ...]:

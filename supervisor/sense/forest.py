@@ -145,7 +145,7 @@ class Forest:
         return tree.members() if tree is not None else ()
 
     def run_of(self, pid: int) -> str | None:
-        """Return the run that a process belongs to as of the last refresh; None for a stranger or a new one."""
+        """Return the run that a process was found to belong to; None for a stranger and for a new one."""
         seen = self._seen.get(pid)
         return None if seen is None else seen.run
 

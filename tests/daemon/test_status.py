@@ -148,6 +148,7 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "run": "r1",
                 "waits_for": None,
                 "processes": 2,
+                "reported": None,
                 "missing": {},
             }
         ],
