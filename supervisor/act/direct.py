@@ -15,10 +15,11 @@ from msgspec import Struct
 from supervisor.act.adoption import begun_without_identity, main_process, recorded_identity, wait_for_marks
 from supervisor.act.drain_command import DrainCommands
 from supervisor.act.exits import Ending, Exits
+from supervisor.act.hearing import Callbacks
 from supervisor.act.identity import hold, identify
 from supervisor.act.inheritance import become_subreaper, hand_down_default_signals, raise_file_limit
 from supervisor.act.launcher import Tell
-from supervisor.act.notify_socket import Callbacks, NotifySockets
+from supervisor.act.notify_socket import NotifySockets
 from supervisor.act.orphans import reap_orphans
 from supervisor.act.program import credentials_of, worker_program
 from supervisor.act.refusal import CannotLaunchError, because

@@ -5,23 +5,16 @@ import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from msgspec import Struct
-
-from supervisor.act.notify_message import merge, parse_notification
-from supervisor.act.senders import CREDENTIALS_ROOM, Senders, Verify, sender_of
-from supervisor.act.words import Listeners
-from supervisor.model.news import Notified, Reported
-from supervisor.model.report import Report, Words
-from supervisor.sense import reports
+from supervisor.act.hearing import Callbacks, Ear
+from supervisor.model.report import Words
 
 LONGEST_PATH: Final = 107  # bytes; sun_path of unix(7) less its final NUL
-LARGEST_MESSAGE: Final = 8192  # bytes; a longer one is ignored as a whole
-MESSAGES_A_WAKE: Final = 16
-PAUSE_S: Final = 0.05  # between two wakes: a worker that floods its socket waits, the loop does not
+# After a wake that came so soon after another the socket rests as long: a worker that floods it waits, the
+# loop does not. One that reports five times a second never rests, which would cost as much as its report.
+PAUSE_S: Final = 0.05
 
 
 class SocketStore(Protocol):
@@ -38,34 +31,6 @@ class SocketStore(Protocol):
     def drop(self, name: str) -> None:
         """Have it kept no longer."""
         ...
-
-
-class Ear(Struct):
-    """The socket of one run, and who is at its other end."""
-
-    worker: str
-    run: str
-    bound: socket.socket
-    path: Path
-    senders: Senders
-    listeners: Listeners
-    report: Report | None = None  # the last one
-    warned: bool = False  # told that something is ignored
-
-
-class Heard(Struct):
-    """What one wake has brought, several messages as one."""
-
-    notified: Notified | None = None
-    reported: Reported | None = None
-
-
-class Callbacks(Struct, frozen=True):
-    """Whom a socket speaks to: `tell` takes news, `warn` faults, `verify` knows a run's processes."""
-
-    tell: Callable[[Notified | Reported], None]
-    warn: Callable[[str], None]
-    verify: Verify
 
 
 class NotifySockets:
@@ -113,11 +78,9 @@ class NotifySockets:
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise OSError(f"cannot bind {path}: a socket's path has at most {LONGEST_PATH} bytes")
         bound = self._kept(run, path) or _bound_at(path, uid)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         if self._store is not None:
             self._store.keep(run, bound)
-        senders = Senders(run, self._callbacks.verify)
-        ear = self._ears[worker] = Ear(worker, run, bound, path, senders, Listeners(bound))
+        ear = self._ears[worker] = Ear(worker, run, bound, self._callbacks)
         self._loop.add_reader(bound, self._readable, ear)
         return path
 
@@ -142,7 +105,7 @@ class NotifySockets:
             self._store.drop(ear.run)
         ear.bound.close()
         with contextlib.suppress(OSError):
-            ear.path.unlink()
+            self.path(worker).unlink()
 
     def close(self) -> None:
         """Listen to nobody any longer; the sockets' paths stay for the next daemon to bind."""
@@ -165,51 +128,18 @@ class NotifySockets:
     def _readable(self, ear: Ear) -> None:
         if self._ears.get(ear.worker) is not ear:
             return
-        heard = Heard()
-        for _ in range(MESSAGES_A_WAKE):
-            received = _receive(ear.bound)
-            if received is None:
-                break
-            self._take(ear, heard, *received)
-        self._loop.remove_reader(ear.bound)
-        self._loop.call_later(PAUSE_S, self._resume, ear)
-        for news in (heard.notified, heard.reported):
-            if news is not None:
-                self._callbacks.tell(news)
-
-    def _take(self, ear: Ear, heard: Heard, message: bytes, sender: int, address: object) -> None:
-        if message.startswith(reports.FIRST_BYTE):
-            told = self._read_report(ear, message, sender)
-            if told is not None:
-                ear.listeners.heard(address)
-                heard.reported = told if heard.reported is None else reports.merge(heard.reported, told)
-            return
-        said = parse_notification(ear.worker, ear.run, message)
-        if said is not None:
-            heard.notified = said if heard.notified is None else merge(heard.notified, said)
-
-    def _read_report(self, ear: Ear, message: bytes, sender: int) -> Reported | None:
-        if not ear.senders.may_speak(sender):
-            self._ignore(ear, f"pid {sender} is no process of it" if sender else "its sender cannot be seen")
-            return None
-        report = reports.read_report(message)
-        if isinstance(report, reports.Unread):
-            self._ignore(ear, report.why)
-            return None
-        former, ear.report = ear.report, report
         now_s = self._loop.time()
-        beat_s = now_s if report.beat else None
-        quiet = reports.is_quiet(former, report)
-        return Reported(ear.worker, ear.run, report, now_s, beat_s, quiet)
-
-    def _ignore(self, ear: Ear, why: str) -> None:
-        """Say once for a run that something is ignored: it may come a thousand times a second."""
-        if not ear.warned:
-            ear.warned = True
-            self._callbacks.warn(f"a report to the socket of {ear.worker} is ignored: {why}")
+        news = ear.hear(now_s)
+        if now_s < ear.woken_s + PAUSE_S:
+            self._loop.remove_reader(ear.bound)
+            self._loop.call_later(PAUSE_S, self._resume, ear)
+        ear.woken_s = now_s
+        for one in news:
+            self._callbacks.tell(one)
 
     def _resume(self, ear: Ear) -> None:
         if self._ears.get(ear.worker) is ear:
+            ear.woken_s = self._loop.time()
             self._loop.add_reader(ear.bound, self._readable, ear)
 
 
@@ -225,12 +155,3 @@ def _bound_at(path: Path, uid: int | None) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _receive(bound: socket.socket) -> tuple[bytes, int, object] | None:
-    """Return the next message, empty where it was too long, its sender's pid and address; None for none."""
-    try:
-        message, ancillary, flags, address = bound.recvmsg(LARGEST_MESSAGE, CREDENTIALS_ROOM)
-    except (BlockingIOError, InterruptedError):
-        return None
-    return b"" if flags & socket.MSG_TRUNC else message, sender_of(ancillary), address

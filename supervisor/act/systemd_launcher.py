@@ -14,11 +14,12 @@ from supervisor.act.by_hand import RESTARTS
 from supervisor.act.cgroup_kill import kill_cgroup
 from supervisor.act.command import ours
 from supervisor.act.environment_file import read_environment_file
+from supervisor.act.hearing import Callbacks
 from supervisor.act.inheritance import raise_file_limit
 from supervisor.act.journal_output import JournalOutput
 from supervisor.act.launcher import Tell
 from supervisor.act.loaded_units import LoadedUnits
-from supervisor.act.notify_socket import Callbacks, NotifySockets, SocketStore
+from supervisor.act.notify_socket import NotifySockets, SocketStore
 from supervisor.act.program import credentials_of
 from supervisor.act.refusal import CannotLaunchError, because
 from supervisor.act.senders import in_cgroup

@@ -37,7 +37,7 @@ class Mailbox:
         self._woken.set()
 
     def take(self) -> tuple[tuple[News, ...], bool]:
-        """Return all news but quiet ones, oldest first, and whether a turn was asked for; both are then gone."""
+        """Return the news, oldest first, and whether a turn was asked for; both are then gone."""
         news, nudged = tuple(self._news), self._nudged
         self._news.clear()
         self._nudged = False

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.act.hearing import Callbacks
 from supervisor.act.notify_message import merge, parse_notification
-from supervisor.act.notify_socket import Callbacks, NotifySockets
+from supervisor.act.notify_socket import NotifySockets
 from supervisor.model.news import LaunchFailed, News, Notified
 from supervisor.model.plan import NotifyTarget
 from support.launching import Stage, descriptors, hostile, plan, play

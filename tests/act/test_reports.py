@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from supervisor.act.notify_socket import MESSAGES_A_WAKE, Callbacks, NotifySockets
+from supervisor.act.hearing import MESSAGES_A_WAKE, Callbacks
+from supervisor.act.notify_socket import NotifySockets
 from supervisor.act.words import MOST_LISTENERS
 from supervisor.model.news import Notified, Reported
 from supervisor.model.phase import Pressure
 from supervisor.model.report import DrainWords, Report, Words
 from support.launching import descriptors
 
+SAID = b'{"v": 1, "ready": true}'
 HOT = Words(host=Pressure.NORMAL, gpu=Pressure.HIGH, advice=("cool-down",))
 
 
@@ -147,18 +149,23 @@ def test_a_process_of_the_same_user_that_is_none_of_the_workers_is_ignored(tmp_p
     play(tmp_path, scene)
 
 
-def test_the_sender_is_who_the_kernel_says_and_not_who_it_says_it_is(tmp_path: Path) -> None:
-    program = "import socket, sys; s = socket.socket(1, 2); s.sendto(b'{\"v\": 1, \"ready\": true}', sys.argv[1])"
-
+def test_the_sender_is_who_the_kernel_says(tmp_path: Path) -> None:
     async def scene(line: Line) -> None:
         path = line.sockets.bind("chat", "run-1")
-        child = subprocess.Popen([sys.executable, "-S", "-c", program, str(path)])
-        child.wait(20)
+        pid = _said_by_another(path)
         await line.until(lambda: line.warnings, "it is ignored")
-        assert f"pid {child.pid} is no process of it" in line.warnings[0]
+        assert f"pid {pid} is no process of it" in line.warnings[0]
         assert line.news == []
 
     play(tmp_path, scene)
+
+
+def _said_by_another(path: Path) -> int:
+    """Have a process of its own report to a socket; return its pid."""
+    program = f"import socket; socket.socket(1, 2).sendto({SAID!r}, {str(path)!r})"
+    child = subprocess.Popen([sys.executable, "-S", "-c", program])
+    assert child.wait(20) == 0
+    return child.pid
 
 
 def test_another_version_is_told_once_for_a_run(tmp_path: Path) -> None:
@@ -168,10 +175,8 @@ def test_another_version_is_told_once_for_a_run(tmp_path: Path) -> None:
             await line.until(lambda: _sent(guard, b'{"v": 2}'), "there is room")
         guard.say(level="high")
         await line.until(lambda: line.news, "the one that is understood is heard")
-        assert line.warnings == [
-            "a report to the socket of chat is ignored: it speaks version 2 of the protocol,"
-            " and this supervisor version 1"
-        ]
+        why = "it speaks version 2 of the protocol, and this supervisor version 1"
+        assert line.warnings == [f"a report to the socket of chat is ignored: {why}"]
         assert [one.report.level for one in line.reports] == [Pressure.HIGH]
 
     play(tmp_path, scene)
@@ -196,7 +201,13 @@ def test_words_reach_the_guard_that_has_reported(tmp_path: Path) -> None:
         ]
         line.sockets.say("chat", "run-1", Words(drain=DrainWords("upgrade", 60.0)))
         assert guard.heard() == [
-            {"v": 1, "host": None, "gpu": None, "advice": [], "drain": {"reason": "upgrade", "within_s": 60.0}}
+            {
+                "v": 1,
+                "host": None,
+                "gpu": None,
+                "advice": [],
+                "drain": {"reason": "upgrade", "within_s": 60.0},
+            }
         ]
         line.sockets.say("chat", "run-0", HOT)
         line.sockets.say("nobody", "run-1", HOT)

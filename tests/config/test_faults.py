@@ -104,6 +104,9 @@ web: {listen: 8095}
         ('ready: {http: "http://h:{prt}/"}', "ready.http: {prt} names no setting"),
         ("health: {interval: 5s}", "health: needs one of http or llama"),
         ("drain: {command: []}", "drain.command: is empty: it needs a program"),
+        ("drain: {timeout: 5s}", "drain: needs one of http, llama, command or guard"),
+        ("drain: {guard: false}", "drain.guard: must be true; leave drain out for no draining"),
+        ("drain: {guard: true, http: 'http://h/'}", "drain: has http and guard, and only one counts"),
         ("gpus: [0, 0]", "gpus: names one GPU twice"),
         ("gpus: [first]", 'gpus: "first" is neither an index nor a uuid (GPU-... or MIG-...), auto or none'),
         (

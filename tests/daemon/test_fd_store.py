@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.act.notify_socket import Callbacks, NotifySockets
+from supervisor.act.hearing import Callbacks
+from supervisor.act.notify_socket import NotifySockets
 from supervisor.daemon.fd_store import FdStore
 from supervisor.model.news import Notified, Reported
 from supervisor.model.phase import Pressure

@@ -65,7 +65,9 @@ def test_what_a_worker_reports_is_shown_and_it_is_told_how_things_stand(
         "drain": None,
     }
     table = " ".join(daemon.run("status").stdout.split())
-    assert "reports: memory high, 80% used; out of memory 2 times, 0 recovered; job night processing," in table
+    assert (
+        "reports: memory high, 80% used; out of memory 2 times, 0 recovered; job night processing," in table
+    )
     daemon.until(lambda: "goes on" in daemon.run("history", "one").stdout, "the history has it")
     events = [line["event"] for line in daemon.events() if line.get("worker") == "one"]
     assert events.count("worker memory high") == 1
@@ -141,7 +143,7 @@ def test_a_flood_of_garbage_keeps_nobody_waiting(daemon: Daemon) -> None:
                     except OSError:
                         break
             one = daemon.worker("other")
-            return one["phase"] == "ready" and one["run"] != other["run"]
+            return bool(one["phase"] == "ready" and one["run"] != other["run"])
 
         os.kill(other["pid"], signal.SIGKILL)
         daemon.until(again, "the other is restarted")

@@ -21,6 +21,7 @@ from supervisor.model.plan import (
     DrainRule,
     GpuChoice,
     GpuPlan,
+    GuardTarget,
     HealthRule,
     HttpTarget,
     MemoryCaps,
@@ -67,7 +68,8 @@ def variants(which: int) -> Plan:
         ready=AfterTarget(1.0),
         **QUICK,
     )
-    web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, **QUICK)
+    guarded = DrainRule(GuardTarget(), timeout_s=6.0)
+    web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, drain=guarded, **QUICK)
     workers: tuple[WorkerPlan, ...] = (chat, whisper, *embed, web)
     if which == 2:
         workers = (embed[0], chat, worker("extra", priority=-1, **QUICK))

@@ -69,10 +69,10 @@ def test_a_level_is_told_when_it_changes() -> None:
     world = running()
     world.turn(world.reports(level=Pressure.NORMAL, memory=MemoryReport()))
     assert told(world) == []
-    critical = {"level": Pressure.CRITICAL, "memory": MemoryReport(usage_percent=91.4, total_gb=24.0)}
-    world.turn(world.reports(**critical))
+    memory = MemoryReport(usage_percent=91.4, total_gb=24.0)
+    world.turn(world.reports(level=Pressure.CRITICAL, memory=memory))
     assert told(world) == [("warning", "worker memory critical", "91% of 24.0GiB is used")]
-    world.pass_s(20.0, world.reports(**critical), world.reports(**critical))
+    world.pass_s(20.0, *[world.reports(level=Pressure.CRITICAL, memory=memory)] * 2)
     assert told(world) == []
     world.turn(world.reports(level=Pressure.NORMAL))
     assert told(world) == [("info", "worker memory normal", "it does not report how full its memory is")]
@@ -158,15 +158,16 @@ def test_a_poisoned_worker_that_ends_itself_is_restarted_for_a_gpu_fault() -> No
     assert world.told("gpu quarantined") == []
     world.pass_s(5.0)
     assert world.phase() is Phase.READY
-    assert world.of().last is not None
-    assert world.of().last.cause is Cause.GPU_FAULT
+    last = world.of().last
+    assert last is not None
+    assert last.cause is Cause.GPU_FAULT
     assert world.of().backoff == 1
 
 
 def test_status_79_alone_and_poison_alone_are_no_gpu_fault() -> None:
-    for fields, code in (({}, 79), ({"poisoned": "x"}, 1)):
+    for poisoned, code in ((None, 79), ("x", 1)):
         world = running()
-        world.turn(world.reports(**fields))
+        world.turn(world.reports(poisoned=poisoned))
         world.exits(code=code)
         world.settle()
         assert world.told("worker exited")[0].cause is Cause.EXIT

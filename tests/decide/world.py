@@ -17,7 +17,17 @@ from supervisor.decide.resume import resume
 from supervisor.decide.turn import decide
 from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import Decision, Life, Memory, WorkerMemory
-from supervisor.model.news import Asked, Exited, Launched, LaunchFailed, News, Notified, Probed, Reported, Wish
+from supervisor.model.news import (
+    Asked,
+    Exited,
+    Launched,
+    LaunchFailed,
+    News,
+    Notified,
+    Probed,
+    Reported,
+    Wish,
+)
 from supervisor.model.phase import GpuState, Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing

@@ -77,9 +77,7 @@ def test_a_whole_report_is_read_and_its_texts_are_made_printable() -> None:
         ),
         advice=AdviceReport(clear_cache=True, batch_size=1, input_size=(640, 640), stages_off=("upscale",)),
         progress=Progress(job="ab", state="queued", position=3, total=9, eta_s=1.5),
-        batches=BatchesReport(
-            success_rate=0.5, throughput=12.0, recoveries=4, peak_memory_bytes=8589934592
-        ),
+        batches=BatchesReport(success_rate=0.5, throughput=12.0, recoveries=4, peak_memory_bytes=8589934592),
     )
 
 
@@ -160,7 +158,10 @@ def test_noise_never_raises(noise: bytes) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=6), max_size=10), st.sampled_from([1, 2]))
+@given(
+    st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=6), max_size=10),
+    st.sampled_from([1, 2]),
+)
 def test_whatever_is_read_can_be_kept_and_printed(said: dict[str, Any], version: int) -> None:
     report = read_report(json.dumps(said | {"v": version}).encode())
     if isinstance(report, Unread):

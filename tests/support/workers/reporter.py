@@ -1,7 +1,7 @@
 """A worker that speaks the guard's protocol itself, for tests of the daemon's side; standard library only.
 
-    reporter.py [--heard FILE] [--rate SECONDS] [--beats N] [--drain SECONDS] [--poison TEXT] [--ooms N]
-                [--job NAME] [--child] [--log FILE]
+    reporter.py [--life SECONDS] [--heard FILE] [--rate SECONDS] [--beats N] [--drain SECONDS]
+                [--poison TEXT] [--ooms N] [--job NAME] [--child]
 
 It reports every so often until it is told to end, and appends what it is told to FILE, one JSON document a
 line. With `--beats`, its work loop hangs after so many. With `--drain`, it says that it is drained so long
@@ -54,7 +54,6 @@ def main() -> None:
     """Report until ended."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--heard")
-    parser.add_argument("--log")
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--beats", type=int, default=1 << 30)
     parser.add_argument("--drain", type=float)
@@ -62,15 +61,15 @@ def main() -> None:
     parser.add_argument("--ooms", type=int, default=0)
     parser.add_argument("--job")
     parser.add_argument("--child", action="store_true")
+    parser.add_argument(
+        "--life", type=int, default=120, help="seconds until SIGALRM, should everybody forget it"
+    )
     options = parser.parse_args()
-    signal.alarm(120)
-    if options.log is not None:
-        with Path(options.log).open("a", encoding="utf-8") as log:
-            log.write(f"{os.getpid()} main\n")
+    signal.alarm(options.life)
     if options.child and os.fork():
         while True:
             signal.pause()
-    signal.alarm(120)
+    signal.alarm(options.life)
     _work(options, Guard())
 
 
@@ -85,7 +84,12 @@ def _work(options: argparse.Namespace, guard: Guard) -> None:
             "beat": sent <= options.beats,
             "drained": drained_s is not None and time.monotonic() >= drained_s,
             "level": "high",
-            "memory": {"current_pressure": "high", "oom_events": options.ooms, "usage_percent": 80.5, "total_gb": 24},
+            "memory": {
+                "current_pressure": "high",
+                "oom_events": options.ooms,
+                "usage_percent": 80.5,
+                "total_gb": 24,
+            },
             "poisoned": options.poison,
         }
         if options.job is not None:
