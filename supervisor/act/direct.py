@@ -311,4 +311,6 @@ class DirectLauncher:
         return self.strays().get(run, ())
 
     def _ended(self, run: str, ending: Ending) -> None:
-        self._tell(Exited(self._lives[run].worker, run, ending.code, ending.signal))
+        worker = self._lives[run].worker
+        self._notify.hear_out(worker, run)
+        self._tell(Exited(worker, run, ending.code, ending.signal))

@@ -90,6 +90,13 @@ class NotifySockets:
         if ear is not None and ear.run == run:
             ear.listeners.say(words)
 
+    def hear_out(self, worker: str, run: str) -> None:
+        """Take what a run has said before its end, so that it is known before that is."""
+        ear = self._ears.get(worker)
+        if ear is not None and ear.run == run:
+            for one in ear.hear(self._loop.time()):
+                self._callbacks.tell(one)
+
     def say_again(self) -> None:
         """Tell those whose queue was full when they were told."""
         for ear in self._ears.values():

@@ -17,7 +17,7 @@ KNOWN_S: Final = 2.0  # in which no pid comes round again
 MOST_KNOWN: Final = 64  # senders of one worker
 
 Verify = Callable[[str, int], bool]
-"""Say whether a process, by its pid, is one of a run's."""
+"""Say whether a process, by its pid, is one of a run's. Raises OSError where that cannot be told."""
 
 
 def sender_of(ancillary: Sequence[tuple[int, int, bytes]]) -> int:
@@ -39,11 +39,15 @@ class Senders:
         self._known: dict[int, float] = {}  # by pid: until when it is believed
 
     def may_speak(self, pid: int) -> bool:
-        """Say whether a process is one of this run's."""
+        """Say whether a process is one of this run's; where that cannot be told, it is none."""
         now_s = time.monotonic()
         if self._known.get(pid, 0.0) > now_s:
             return True
-        if pid <= 0 or not self._verify(self._run, pid):
+        try:
+            found = pid > 0 and self._verify(self._run, pid)
+        except OSError:
+            return False
+        if not found:
             return False
         if len(self._known) >= MOST_KNOWN:
             self._known.clear()
@@ -54,17 +58,14 @@ class Senders:
 def in_tree(run_of: Callable[[int], str | None], run: str, pid: int, proc: Path) -> bool:
     """Say whether a process or one of its parents is known to be of this run, and no nearer one of another.
 
-    `run_of` tells of the processes that are known. What cannot be read is no member.
+    `run_of` tells of the processes that are known. Raises OSError.
     """
     at = pid
     for _ in range(DEEPEST):
         found = run_of(at)
         if found is not None:
             return found == run
-        try:
-            stat = read_stat(proc, at)
-        except OSError:
-            return False
+        stat = read_stat(proc, at)
         if stat is None or stat.ppid <= 1:
             return False
         at = stat.ppid

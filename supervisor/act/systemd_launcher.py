@@ -29,7 +29,7 @@ from supervisor.act.unit_files import UnitFiles
 from supervisor.act.unit_lives import RUNNING, UnitLife, UnitLives, cgroup_of, main_process, usual_cgroup
 from supervisor.model.action import Advise, Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
-from supervisor.model.news import Exited, Launched, LaunchFailed, Notified, Reported
+from supervisor.model.news import Exited, Launched, LaunchFailed, News, Notified, Reported
 from supervisor.model.plan import Plan
 from supervisor.model.snapshot import Identity
 from supervisor.systemd.bus import SystemdError, UnitState
@@ -72,7 +72,7 @@ class SystemdLauncher:
         self.output = JournalOutput()
         raise_file_limit()  # six descriptors a worker are kept
         loop = asyncio.get_running_loop()
-        self._lives = UnitLives(tell, warn, nudge, loop)
+        self._lives = UnitLives(self._happened, warn, nudge, loop)
         self.trees = self._lives.trees
         self._memory_total_bytes = places.memory_total_bytes
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))
@@ -207,6 +207,12 @@ class SystemdLauncher:
         """Say whether a process is in the unit's cgroup."""
         life = self._lives.of(run)
         return life is not None and in_cgroup(life.cgroup or usual_cgroup(life.unit), cgroup_of(pid))
+
+    def _happened(self, news: News) -> None:
+        """Tell what happens to a unit; its end after all that the worker has said."""
+        if isinstance(news, Exited):
+            self._notify.hear_out(news.worker, news.run)
+        self._tell(news)
 
     def _notified(self, news: Notified | Reported) -> None:
         """Tell what a worker says, but not before it is told that it was launched."""

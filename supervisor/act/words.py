@@ -8,7 +8,6 @@ import msgspec
 from supervisor.model.report import Words
 
 MOST_LISTENERS: Final = 16  # processes of one worker that use the guard
-# Sent for as long as it is not read: a queue that is full now may have room at the next look.
 _NOTHING: Final = b""
 
 
@@ -51,7 +50,7 @@ class Listeners:
             self._bound.sendto(self._words, socket.MSG_DONTWAIT, address)
         except ConnectionRefusedError:  # it is gone, or it has connected elsewhere
             del self._told[address]
-        except OSError:  # its queue is full
+        except OSError:  # its queue is full: it may have room at the next look
             return
         else:
             self._told[address] = self._words

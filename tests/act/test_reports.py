@@ -321,6 +321,22 @@ def _sent_with(guard: Guard, message: bytes, sent_along: list[int]) -> bool:
         return False
 
 
+def test_what_a_worker_says_last_is_heard_before_its_end_also_while_its_socket_rests(tmp_path: Path) -> None:
+    async def scene(line: Line) -> None:
+        guard = line.guard()
+        for at in range(2):  # the second wake comes so soon that the socket rests after it
+            guard.say(level="high")
+            await line.until(lambda: len(line.reports) > at, "it is heard")  # noqa: B023
+        guard.say(poisoned="a device-side assert")
+        line.sockets.hear_out("chat", "run-0")
+        assert line.reports[-1].report.poisoned is None
+        line.sockets.hear_out("chat", "run-1")
+        assert line.reports[-1].report.poisoned == "a device-side assert"
+        line.sockets.hear_out("nobody", "run-1")
+
+    play(tmp_path, scene)
+
+
 def test_a_flood_is_taken_in_portions(tmp_path: Path) -> None:
     async def scene(line: Line) -> None:
         guard = line.guard()

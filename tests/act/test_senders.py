@@ -75,6 +75,13 @@ def test_a_sender_is_looked_up_once_and_a_stranger_each_time() -> None:
     assert asked == [("run-1", 5)]  # so many have spoken since
 
 
+def test_who_cannot_be_looked_up_may_not_speak() -> None:
+    def fails(_run: str, _pid: int) -> bool:
+        raise OSError(24, "Too many open files")
+
+    assert not Senders("run-1", fails).may_speak(5)
+
+
 def test_the_pid_is_that_of_the_credentials() -> None:
     credentials = (socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("iII", os.getpid(), 0, 0))
     other = (socket.SOL_SOCKET, socket.SCM_RIGHTS, b"\0" * 4)

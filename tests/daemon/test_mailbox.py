@@ -34,8 +34,8 @@ def test_news_wake_and_quiet_reports_wait_for_the_next_turn() -> None:
     mailbox.tell(BEAT)
     assert wakes(mailbox)
     assert mailbox.take() == ((BEAT,), False)
-    assert mailbox.take_quiet() == (report(),)
-    assert mailbox.take_quiet() == ()
+    assert mailbox.take_reports() == (report(),)
+    assert mailbox.take_reports() == ()
 
 
 def test_of_many_quiet_reports_of_a_run_the_newest_state_waits() -> None:
@@ -43,14 +43,13 @@ def test_of_many_quiet_reports_of_a_run_the_newest_state_waits() -> None:
     for done in range(1000):
         mailbox.tell(report(done=done, heard_s=float(done)))
     mailbox.tell(report("r2"))
-    assert mailbox.take_quiet() == (report(done=999, heard_s=999.0), report("r2"))
+    assert mailbox.take_reports() == (report(done=999, heard_s=999.0), report("r2"))
 
 
-def test_a_report_that_calls_for_a_turn_takes_what_waited_along() -> None:
+def test_a_report_that_changes_something_asks_for_a_turn_and_takes_what_waited_along() -> None:
     mailbox = Mailbox()
     mailbox.tell(Reported("w", "r", Report(v=1, beat=True), 1.0, 1.0, quiet=True))
     mailbox.tell(report(heard_s=2.0, quiet=False))
     assert wakes(mailbox)
-    told = Reported("w", "r", report().report, 2.0, 1.0)
-    assert mailbox.take() == ((told,), False)
-    assert mailbox.take_quiet() == ()
+    assert mailbox.take() == ((), True)
+    assert mailbox.take_reports() == (Reported("w", "r", report().report, 2.0, 1.0),)

@@ -108,8 +108,9 @@ def test_a_worker_is_drained_by_its_guard(daemon: Daemon, tmp_path: Path) -> Non
 
 def test_a_poisoned_worker_is_restarted_for_a_gpu_fault(daemon: Daemon) -> None:
     started(daemon, f"  one: {{command: {reporter('--poison', 'CUDA error: an illegal access')}}}\n")
-    one = daemon.until_worker("one", lambda one: one["restarts"] >= 1, "it was restarted")
+    one = daemon.until_worker("one", lambda one: one["restarts"] >= 4, "it was restarted")
     assert one["last_restart"]["cause"] == "gpu-fault"
+    assert {line["cause"] for line in daemon.events() if line["event"] == "worker exited"} == {"gpu-fault"}
     assert "CUDA error: an illegal access" in one["last_restart"]["reason"]
 
 

@@ -95,7 +95,7 @@ def _work(options: argparse.Namespace, guard: Guard) -> None:
         if options.job is not None:
             report["progress"] = {"job": options.job, "state": "processing", "done": sent, "total": 1000}
         guard.say(report)
-        if options.poison is not None and sent == 3:
+        if options.poison is not None:
             os._exit(79)
         time.sleep(options.rate)
         for words in guard.heard():
