@@ -89,7 +89,7 @@ def ours(order: Launch, notify: str | None) -> dict[str, str]:
     if order.gpus is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(order.gpus)  # empty hides every GPU
     if notify is not None:
-        found["NOTIFY_SOCKET"] = notify
+        found["NOTIFY_SOCKET"] = found["GPU_SUPERVISOR_SOCKET"] = notify
         if plan.heartbeat_s is not None:
             found["WATCHDOG_USEC"] = str(round(plan.heartbeat_s * 1e6))
     return found

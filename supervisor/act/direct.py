@@ -15,6 +15,7 @@ from msgspec import Struct
 from supervisor.act.adoption import begun_without_identity, main_process, recorded_identity, wait_for_marks
 from supervisor.act.drain_command import DrainCommands
 from supervisor.act.exits import Ending, Exits
+from supervisor.act.hearing import Callbacks
 from supervisor.act.identity import hold, identify
 from supervisor.act.inheritance import become_subreaper, hand_down_default_signals, raise_file_limit
 from supervisor.act.launcher import Tell
@@ -23,12 +24,13 @@ from supervisor.act.orphans import reap_orphans
 from supervisor.act.program import credentials_of, worker_program
 from supervisor.act.refusal import CannotLaunchError, because
 from supervisor.act.runs import Run, Runs
+from supervisor.act.senders import in_tree
 from supervisor.act.sole import SoleOwner
 from supervisor.act.spawn import Child, spawn
 from supervisor.act.strays import find_strays
 from supervisor.act.tree_kill import kill_tree
 from supervisor.act.worker_logs import WorkerLogs
-from supervisor.model.action import Forget, Kill, Launch, Signal
+from supervisor.model.action import Advise, Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, Launched, LaunchFailed
 from supervisor.model.plan import NotifyTarget, Plan
@@ -82,7 +84,8 @@ class DirectLauncher:
         self._warn = warn
         self._trimming: asyncio.Task[None] | None = None
         self._runs = Runs(places.runtime_dir / "runs")
-        self._notify = NotifySockets(places.runtime_dir / "notify", tell, loop)
+        callbacks = Callbacks(tell, warn, self._may_speak)
+        self._notify = NotifySockets(places.runtime_dir / "notify", callbacks, loop)
         self._exits = Exits(loop, self._ended)
         self._lives: dict[str, Run] = {}  # by run, from its launch to its forgetting
 
@@ -129,6 +132,10 @@ class DirectLauncher:
         if self._lives.pop(order.run, None) is not None:
             self._notify.drop(order.worker)
             self._runs.remove(order.worker, order.run)
+
+    def advise(self, order: Advise) -> None:
+        """Tell a life's guards how things stand."""
+        self._notify.say(order.worker, order.run, order.words)
 
     async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         """Find the lives of an earlier daemon; blocks for up to 0.5 s. Raises OSError.
@@ -181,8 +188,9 @@ class DirectLauncher:
         return False
 
     def tidy(self, plan: Plan) -> None:
-        """Shorten the files of what workers print, in a thread."""
+        """Tell again who could not be told, and shorten the files of what workers print, in a thread."""
         del plan
+        self._notify.say_again()
         if self._trimming is None or self._trimming.done():
             self._trimming = asyncio.get_running_loop().create_task(self._trim())
 
@@ -292,6 +300,9 @@ class DirectLauncher:
                 return None
             raise because(f"make the NOTIFY_SOCKET of {order.worker}", error) from None
 
+    def _may_speak(self, run: str, pid: int) -> bool:
+        return in_tree(self._forest.run_of, run, pid, Path("/proc"))
+
     def _members_now(self, run: str) -> tuple[Member, ...]:
         self._forest.refresh(full=True)
         return self._forest.members(run)
@@ -300,4 +311,6 @@ class DirectLauncher:
         return self.strays().get(run, ())
 
     def _ended(self, run: str, ending: Ending) -> None:
-        self._tell(Exited(self._lives[run].worker, run, ending.code, ending.signal))
+        worker = self._lives[run].worker
+        self._notify.hear_out(worker, run)
+        self._tell(Exited(worker, run, ending.code, ending.signal))

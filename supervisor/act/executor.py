@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from supervisor.act.launcher import Orders, Tell
 from supervisor.act.prober import Prober
 from supervisor.act.refusal import because
-from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Action, Advise, Forget, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, LaunchFailed, Probed
 from supervisor.model.snapshot import Identity
+
+Deed = Launch | Signal | Kill | Forget | Probe | Advise
 
 
 class Executor:
@@ -50,10 +52,10 @@ class Executor:
             else:
                 self._pretend(action)
 
-    def _pretend(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+    def _pretend(self, action: Deed) -> None:
         """Say what would be done; nothing was launched, so whatever would end it has ended it."""
         kind = type(action).__name__.lower()
-        if not isinstance(action, Forget | Probe):
+        if not isinstance(action, Forget | Probe | Advise):
             text = f"{action.reason} (dry run: nothing is touched)"
             self._notice(Notice("info", f"would {kind}", text, worker=action.worker))
         if isinstance(action, Signal | Kill):
@@ -67,13 +69,13 @@ class Executor:
         """Cancel all probes; workers run on."""
         self._prober.close()
 
-    def _try(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+    def _try(self, action: Deed) -> None:
         try:
             self._do(action)
         except OSError as error:
             self._failed(action, error)
 
-    def _do(self, action: Launch | Signal | Kill | Forget | Probe) -> None:
+    def _do(self, action: Deed) -> None:
         if isinstance(action, Launch):
             self._lives[action.run] = action
             self._launcher.launch(action)
@@ -85,13 +87,15 @@ class Executor:
             self._prober.forget(action.run)
             self._lives.pop(action.run, None)
             self._launcher.forget(action)
+        elif isinstance(action, Advise):
+            self._launcher.advise(action)
         elif action.run in self._lives:
             self._prober.ask(action, self._lives[action.run])
         else:
             answer = Probed(action.worker, action.run, action.purpose, good=False, detail="its run is over")
             self._tell(answer)
 
-    def _failed(self, action: Launch | Signal | Kill | Forget | Probe, error: OSError) -> None:
+    def _failed(self, action: Deed, error: OSError) -> None:
         kind = type(action).__name__.lower()
         refusal = because(f"{kind} {action.worker}", error)
         self._notice(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from supervisor.act.output import Output
-from supervisor.model.action import Forget, Kill, Launch, Signal
+from supervisor.model.action import Advise, Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import News
 from supervisor.model.plan import Plan
@@ -34,6 +34,10 @@ class Orders(Protocol):
 
     def forget(self, order: Forget) -> None:
         """Let go of what was kept for a life that is over."""
+        ...
+
+    def advise(self, order: Advise) -> None:
+        """Tell a worker's guard how things stand, now or after a later look; without effect where none is."""
         ...
 
     async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:

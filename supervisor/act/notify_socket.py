@@ -1,21 +1,20 @@
-"""The NOTIFY_SOCKET of each worker: where it says that it is ready, alive or broken."""
+"""The socket of each worker: sd_notify's and the guard's, where it says that it is ready, alive or broken."""
 
 import asyncio
 import contextlib
 import hashlib
 import os
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
-from supervisor.act.notify_message import merge, parse_notification
-from supervisor.model.news import Notified
+from supervisor.act.hearing import Callbacks, Ear
+from supervisor.model.report import Words
 
 LONGEST_PATH: Final = 107  # bytes; sun_path of unix(7) less its final NUL
-LARGEST_MESSAGE: Final = 8192  # bytes; a longer one is ignored as a whole
-MESSAGES_A_WAKE: Final = 16
-PAUSE_S: Final = 0.05  # between two wakes: a worker that floods its socket waits, the loop does not
+# After a wake that came so soon after another the socket rests as long: a worker that floods it waits, the
+# loop does not. One that reports five times a second never rests, which would cost as much as its report.
+PAUSE_S: Final = 0.05
 
 
 class SocketStore(Protocol):
@@ -37,27 +36,30 @@ class SocketStore(Protocol):
 class NotifySockets:
     """One datagram socket for each running worker. Used in the thread of its event loop only.
 
+    A message that begins with `{` is a guard's report, and counts only where the kernel says that a
+    process of that run has sent it; every other one is sd_notify's.
+
     A worker that outlives a daemon goes on reporting to the next. What it says in between waits in the
     socket where there is a store that keeps it; else the socket is bound again under the same path, and
     what is said before is refused. Descriptors that are sent along
-    (BARRIER=1, FDSTORE=1) are closed by the kernel since no room is given for them, which is what
-    a barrier waits for.
+    (BARRIER=1, FDSTORE=1) are closed by the kernel since room is given for credentials alone, which is
+    what a barrier waits for.
     """
 
     def __init__(
         self,
         directory: Path,
-        tell: Callable[[Notified], None],
+        callbacks: Callbacks,
         loop: asyncio.AbstractEventLoop,
         store: SocketStore | None = None,
     ) -> None:
         """Keep the sockets in `directory`, made where it is missing: workers of any user may enter it."""
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self._directory = directory
-        self._tell = tell
+        self._callbacks = callbacks
         self._loop = loop
         self._store = store
-        self._bound: dict[str, tuple[str, socket.socket, Path]] = {}
+        self._ears: dict[str, Ear] = {}  # by worker
 
     def path(self, worker: str) -> Path:
         """Return where the worker's socket is; a name that would not fit is replaced by its hash."""
@@ -78,27 +80,46 @@ class NotifySockets:
         bound = self._kept(run, path) or _bound_at(path, uid)
         if self._store is not None:
             self._store.keep(run, bound)
-        self._bound[worker] = (run, bound, path)
-        self._loop.add_reader(bound, self._readable, worker, run)
+        ear = self._ears[worker] = Ear(worker, run, bound, self._callbacks)
+        self._loop.add_reader(bound, self._readable, ear)
         return path
+
+    def say(self, worker: str, run: str, words: Words) -> None:
+        """Tell the guards of a run; without effect where its socket is gone."""
+        ear = self._ears.get(worker)
+        if ear is not None and ear.run == run:
+            ear.listeners.say(words)
+
+    def hear_out(self, worker: str, run: str) -> None:
+        """Take what a run has said before its end, so that it is known before that is."""
+        ear = self._ears.get(worker)
+        if ear is not None and ear.run == run:
+            for one in ear.hear(self._loop.time()):
+                self._callbacks.tell(one)
+
+    def say_again(self) -> None:
+        """Tell those whose queue was full when they were told."""
+        for ear in self._ears.values():
+            ear.listeners.again()
 
     def drop(self, worker: str) -> None:
         """Listen to a worker no longer, and remove its socket."""
-        if worker in self._bound:
-            run, bound, path = self._bound.pop(worker)
-            self._loop.remove_reader(bound)
-            if self._store is not None:
-                self._store.drop(run)
-            bound.close()
-            with contextlib.suppress(OSError):
-                path.unlink()
+        ear = self._ears.pop(worker, None)
+        if ear is None:
+            return
+        self._loop.remove_reader(ear.bound)
+        if self._store is not None:
+            self._store.drop(ear.run)
+        ear.bound.close()
+        with contextlib.suppress(OSError):
+            self.path(worker).unlink()
 
     def close(self) -> None:
         """Listen to nobody any longer; the sockets' paths stay for the next daemon to bind."""
-        for _, bound, _ in self._bound.values():
-            self._loop.remove_reader(bound)
-            bound.close()
-        self._bound.clear()
+        for ear in self._ears.values():
+            self._loop.remove_reader(ear.bound)
+            ear.bound.close()
+        self._ears.clear()
 
     def _kept(self, run: str, path: Path) -> socket.socket | None:
         """Return the socket that an earlier daemon has bound for this run, if it still has its path."""
@@ -111,27 +132,22 @@ class NotifySockets:
         kept.settimeout(0)
         return kept
 
-    def _readable(self, worker: str, run: str) -> None:
-        if self._bound.get(worker, ("",))[0] != run:
+    def _readable(self, ear: Ear) -> None:
+        if self._ears.get(ear.worker) is not ear:
             return
-        bound = self._bound[worker][1]
-        heard: Notified | None = None
-        for _ in range(MESSAGES_A_WAKE):
-            message = _receive(bound)
-            if message is None:
-                break
-            said = parse_notification(worker, run, message)
-            if said is not None:
-                heard = said if heard is None else merge(heard, said)
-        self._loop.remove_reader(bound)
-        self._loop.call_later(PAUSE_S, self._resume, worker, run, bound)
-        if heard is not None:
-            self._tell(heard)
+        now_s = self._loop.time()
+        news = ear.hear(now_s)
+        if now_s < ear.woken_s + PAUSE_S:
+            self._loop.remove_reader(ear.bound)
+            self._loop.call_later(PAUSE_S, self._resume, ear)
+        ear.woken_s = now_s
+        for one in news:
+            self._callbacks.tell(one)
 
-    def _resume(self, worker: str, run: str, bound: socket.socket) -> None:
-        known = self._bound.get(worker)
-        if known is not None and known[1] is bound:
-            self._loop.add_reader(bound, self._readable, worker, run)
+    def _resume(self, ear: Ear) -> None:
+        if self._ears.get(ear.worker) is ear:
+            ear.woken_s = self._loop.time()
+            self._loop.add_reader(ear.bound, self._readable, ear)
 
 
 def _bound_at(path: Path, uid: int | None) -> socket.socket:
@@ -146,12 +162,3 @@ def _bound_at(path: Path, uid: int | None) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _receive(bound: socket.socket) -> bytes | None:
-    """Return the next message, empty where it was too long; None where there is none."""
-    try:
-        message, _, flags, _ = bound.recvmsg(LARGEST_MESSAGE)
-    except (BlockingIOError, InterruptedError):
-        return None
-    return b"" if flags & socket.MSG_TRUNC else message

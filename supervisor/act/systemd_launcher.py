@@ -14,6 +14,7 @@ from supervisor.act.by_hand import RESTARTS
 from supervisor.act.cgroup_kill import kill_cgroup
 from supervisor.act.command import ours
 from supervisor.act.environment_file import read_environment_file
+from supervisor.act.hearing import Callbacks
 from supervisor.act.inheritance import raise_file_limit
 from supervisor.act.journal_output import JournalOutput
 from supervisor.act.launcher import Tell
@@ -21,13 +22,14 @@ from supervisor.act.loaded_units import LoadedUnits
 from supervisor.act.notify_socket import NotifySockets, SocketStore
 from supervisor.act.program import credentials_of
 from supervisor.act.refusal import CannotLaunchError, because
+from supervisor.act.senders import in_cgroup
 from supervisor.act.unit_command import UnitCommands
 from supervisor.act.unit_end import end_of, refusal_of
 from supervisor.act.unit_files import UnitFiles
 from supervisor.act.unit_lives import RUNNING, UnitLife, UnitLives, cgroup_of, main_process, usual_cgroup
-from supervisor.model.action import Forget, Kill, Launch, Signal
+from supervisor.model.action import Advise, Forget, Kill, Launch, Signal
 from supervisor.model.memory import Life
-from supervisor.model.news import Exited, Launched, LaunchFailed, Notified
+from supervisor.model.news import Exited, Launched, LaunchFailed, News, Notified, Reported
 from supervisor.model.plan import Plan
 from supervisor.model.snapshot import Identity
 from supervisor.systemd.bus import SystemdError, UnitState
@@ -70,14 +72,15 @@ class SystemdLauncher:
         self.output = JournalOutput()
         raise_file_limit()  # six descriptors a worker are kept
         loop = asyncio.get_running_loop()
-        self._lives = UnitLives(tell, warn, nudge, loop)
+        self._lives = UnitLives(self._happened, warn, nudge, loop)
         self.trees = self._lives.trees
         self._memory_total_bytes = places.memory_total_bytes
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))
         self.commands = UnitCommands(self._lives.link, self._lives.jobs, self._unit_places)
         self._files = UnitFiles(places.runtime_dir / "units")
         self._units = LoadedUnits(self._files, self._unit_places, self._lives.link)
-        self._notify = NotifySockets(places.runtime_dir / "notify", self._notified, loop, store)
+        callbacks = Callbacks(self._notified, warn, self._may_speak)
+        self._notify = NotifySockets(places.runtime_dir / "notify", callbacks, loop, store)
         self._plan: Plan | None = None
         self._untidy = False
         self._tell = tell
@@ -142,6 +145,10 @@ class SystemdLauncher:
         if life is not None and self._lives.newest(life.unit) is None:
             self._notify.drop(order.worker)
 
+    def advise(self, order: Advise) -> None:
+        """Tell a life's guards how things stand."""
+        self._notify.say(order.worker, order.run, order.words)
+
     async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
         """Find the lives of an earlier daemon by their units. Raises OSError in words."""
         try:
@@ -181,9 +188,10 @@ class SystemdLauncher:
             return True
 
     def tidy(self, plan: Plan) -> None:
-        """Bring the unit files in line with a changed plan, once units are free to go."""
+        """Tell again who could not be told, and bring the unit files in line with a changed plan."""
+        self._notify.say_again()
         if plan is not self._plan or self._untidy:
-            self._plan, self._untidy = plan, False
+            self._plan, self._untidy = plan, False  # by now, units are free to go
             self._lives.go(self._in_line(plan))
 
     def reap(self, protected: Collection[int]) -> None:
@@ -195,7 +203,18 @@ class SystemdLauncher:
         self._lives.close()
         self._notify.close()
 
-    def _notified(self, news: Notified) -> None:
+    def _may_speak(self, run: str, pid: int) -> bool:
+        """Say whether a process is in the unit's cgroup."""
+        life = self._lives.of(run)
+        return life is not None and in_cgroup(life.cgroup or usual_cgroup(life.unit), cgroup_of(pid))
+
+    def _happened(self, news: News) -> None:
+        """Tell what happens to a unit; its end after all that the worker has said."""
+        if isinstance(news, Exited):
+            self._notify.hear_out(news.worker, news.run)
+        self._tell(news)
+
+    def _notified(self, news: Notified | Reported) -> None:
         """Tell what a worker says, but not before it is told that it was launched."""
         life = self._lives.of(news.run)
         if life is None or life.running or life.over:

@@ -15,7 +15,7 @@ from supervisor.act.systemd_link import SystemdLink
 from supervisor.act.unit_end import end_of
 from supervisor.act.unit_jobs import UnitJobs
 from supervisor.model.action import Launch
-from supervisor.model.news import News, Notified
+from supervisor.model.news import News, Notified, Reported
 from supervisor.model.snapshot import Identity
 from supervisor.sense.cgroup import CgroupTrees
 from supervisor.sense.cgroup_events import CgroupEvents
@@ -43,7 +43,7 @@ class UnitLife(Struct):
     cgroup: Path | None = None
     invocation: str = ""
     stirred_s: float = 0.0  # when it was last read for meeting a limit
-    early: tuple[Notified, ...] = ()  # what it said before Launched was told
+    early: tuple[Notified | Reported, ...] = ()  # what it said before Launched was told
     by_hand: asyncio.Task[None] | None = None  # finds out what somebody else does to the unit
 
 

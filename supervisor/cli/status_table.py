@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from supervisor.cli.figures import size, span
 from supervisor.cli.terminal import Colour, coloured, plain
 from supervisor.model.phase import Phase, Pressure
-from supervisor.model.status import GpuStatus, HostStatus, Status, WorkerStatus
+from supervisor.model.status import GpuStatus, HostStatus, ReportedStatus, Status, WorkerStatus
 
 STALE_S: Final = 60.0  # far beyond any sensible poll_interval
 GPU_OLD_S: Final = 10.0  # several looks without an answer of the driver
+REPORT_OLD_S: Final = 10.0  # several reports of a guard that has something to say
 INDENT: Final = "    "
 NONE: Final = "-"
 UNKNOWN: Final = "?"
@@ -149,8 +150,31 @@ def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
         yield f"rung {worker.rung} after {worker.oom_events} times out of memory", "yellow"
     if worker.forecast_s is not None:
         yield f"reaches its memory cap in {span(worker.forecast_s)} at this rate", "yellow"
+    if worker.reported is not None:
+        yield _reported(worker.reported), PRESSURE_COLOURS.get(worker.reported.level or "")
     for reason in _reasons(worker.missing):
         yield reason, None
+
+
+def _reported(told: ReportedStatus) -> str:
+    """Write what a worker says of itself: its level, how it degrades, where its job stands."""
+    words = [f"reports: memory {told.level or UNKNOWN}"]
+    memory, job = told.memory, told.progress
+    if memory is not None and memory.usage_percent is not None:
+        words[0] += f", {memory.usage_percent:.0f}% used"
+    if memory is not None and memory.oom_events:
+        words.append(f"out of memory {memory.oom_events} times, {memory.recoveries} recovered")
+    if memory is not None and memory.degradation_level:
+        words.append(f"degraded {memory.degradation_level} times")
+    if job is not None:
+        total = "" if job.total is None else f" of {job.total}"
+        left = "" if job.eta_s is None else f", {span(job.eta_s)} left"
+        words.append(f"job {job.job} {job.state}, {job.done}{total}{left}".replace("  ", " "))
+    if told.draining:
+        words.append("drained" if told.drained else "draining")
+    if told.report_age_s > REPORT_OLD_S:
+        words.append(f"{span(told.report_age_s)} ago")
+    return "; ".join(words)
 
 
 def _wrapped(text: str, columns: int) -> list[str]:

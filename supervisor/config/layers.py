@@ -9,7 +9,7 @@ from supervisor.config.tree import Entry, Node, Row, Scalar, Table, tree_of
 
 _PROBES: Final = frozenset({"ready", "health", "drain"})
 _TARGETS: Final = frozenset(
-    {"http", "tcp", "notify", "after", "llama", "command"}
+    {"http", "tcp", "notify", "after", "llama", "command", "guard"}
 )  # of a probe, one is chosen
 
 

@@ -87,7 +87,7 @@ class GpuShape(Struct, frozen=True, forbid_unknown_fields=True):
     restart_for: Annotated[Span, _says("... once it has lasted this long")] = _GPU.restart_for_s
     hot_above: Annotated[
         Annotated[float, Meta(gt=0, le=150)],
-        _says("degrees C above which it is said to be hot, in the log"),
+        _says("degrees C above which it is said to be hot, and its workers are told to cool down"),
     ] = _GPU.hot_above_c
     power_near: Annotated[
         Share, _says("share of the enforced power limit above which its workers are told to ease off")
@@ -154,7 +154,9 @@ class ReadyShape(Struct, frozen=True, forbid_unknown_fields=True):
         str | None, _says("a llama.cpp server: its model is loaded, which it is in no router")
     ] = None
     tcp: Annotated[str | None, _says("HOST:PORT that accepts a connection")] = None
-    notify: Annotated[bool | None, _says("true: it sends READY=1 to its NOTIFY_SOCKET (sd_notify)")] = None
+    notify: Annotated[
+        bool | None, _says("true: its guard says so, or it sends READY=1 to its NOTIFY_SOCKET (sd_notify)")
+    ] = None
     after: Annotated[Span | None, _says("it has lived this long")] = None
 
 
@@ -178,11 +180,12 @@ class HealthShape(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DrainShape(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a stop waits for before the stop signal: http, llama or command."""
+    """What a stop waits for before the stop signal: http, llama, command or guard."""
 
     http: Annotated[str | None, _says("a URL that answers 200 when idle")] = None
     llama: Annotated[str | None, _says("a llama.cpp server: every slot idle")] = None
     command: Annotated[Words | None, _says("a command that exits with 0 when idle")] = None
+    guard: Annotated[bool | None, _says("true: its guard is told, and reports when it is done")] = None
     timeout: Annotated[Span, _says("wait no longer than this")] = _DRAIN.timeout_s
 
 
@@ -241,9 +244,10 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
         ReadyShape | None, _says("how it shows that it is ready; left out: as soon as it runs")
     ] = None
     health: Annotated[HealthShape | None, _says("how it is probed once it is ready")] = None
-    heartbeat: Annotated[Period | None, _says("it must send WATCHDOG=1 to its NOTIFY_SOCKET this often")] = (
-        None
-    )
+    heartbeat: Annotated[
+        Period | None,
+        _says("its work loop must be heard this often, by its guard or as WATCHDOG=1 to its NOTIFY_SOCKET"),
+    ] = None
     drain: Annotated[DrainShape | None, _says("what a stop waits for before the stop signal")] = None
     restart: Annotated[RestartShape, _says("pauses between failures, and when to give up")] = RestartShape()
     settings: Annotated[

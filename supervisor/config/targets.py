@@ -13,6 +13,7 @@ from supervisor.model.plan import (
     AfterTarget,
     CommandTarget,
     DrainRule,
+    GuardTarget,
     HealthRule,
     HttpTarget,
     LlamaTarget,
@@ -103,12 +104,16 @@ def health_of(shape: HealthShape | None, site: Site) -> HealthRule | None:
 
 def drain_of(shape: DrainShape | None, site: Site) -> DrainRule | None:
     """Return what a stop of this replica waits for."""
-    if shape is None or _not_one(("http", "llama", "command"), "drain", shape, site):
+    if shape is None or _not_one(("http", "llama", "command", "guard"), "drain", shape, site):
         return None
     if shape.http is not None:
         return DrainRule(HttpTarget(_url(shape.http, site, "drain", "http")), shape.timeout)
     if shape.llama is not None:
         return DrainRule(LlamaTarget(_url(shape.llama, site, "drain", "llama").rstrip("/")), shape.timeout)
+    if shape.guard is not None:
+        if not shape.guard:
+            site.report.fault((*site.path, "drain", "guard"), "must be true; leave drain out for no draining")
+        return DrainRule(GuardTarget(), shape.timeout)
     words = tuple(_filled(word, site, "drain", "command") for word in shape.command or ())
     if not words or not words[0]:
         site.report.fault((*site.path, "drain", "command"), "is empty: it needs a program")

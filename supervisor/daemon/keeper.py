@@ -136,6 +136,7 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
             life.start_by_s,
             life.was_below_cap,
             life.seen_gpus,
+            life.told,
         )
     return (
         worker.phase,

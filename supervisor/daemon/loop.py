@@ -115,6 +115,8 @@ class Loop:
         self, host: HostSample, news: tuple[News, ...], *, look: bool, moved: bool, short: bool
     ) -> Decision:
         parts, plan, before = self._parts, self.plan, self.memory
+        # A worker that reports why it ends has ended by the time that this is heard.
+        news = (*parts.mailbox.take_reports(), *news)
         gone = frozenset(one.worker for one in news if isinstance(one, Exited))
         parts.reap()
         due = None if look else self._due(host.read_s, moved=moved, short=short)

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from supervisor.model.news import News
+from supervisor.model.news import News, Reported
+from supervisor.sense.reports import merge
 
 
 class Mailbox:
@@ -11,11 +12,22 @@ class Mailbox:
     def __init__(self) -> None:
         """Begin empty."""
         self._news: list[News] = []
+        self._reports: dict[str, Reported] = {}  # by run: several come to one
         self._nudged = False
         self._woken = asyncio.Event()
 
     def tell(self, news: News) -> None:
-        """Add a piece of news; the next turn comes at once."""
+        """Add a piece of news; the next turn comes at once.
+
+        A report that changes nothing waits for the turn that comes anyway: a thousand workers that report
+        five times a second ask for no turn.
+        """
+        if isinstance(news, Reported):
+            earlier = self._reports.get(news.run)
+            self._reports[news.run] = news if earlier is None else merge(earlier, news)
+            if not news.quiet:
+                self.nudge()
+            return
         self._news.append(news)
         self._woken.set()
 
@@ -25,12 +37,18 @@ class Mailbox:
         self._woken.set()
 
     def take(self) -> tuple[tuple[News, ...], bool]:
-        """Return all news, oldest first, and whether a turn was asked for; both are then gone."""
+        """Return all news but reports, oldest first, and whether a turn was asked for; both are then gone."""
         news, nudged = tuple(self._news), self._nudged
         self._news.clear()
         self._nudged = False
         self._woken.clear()
         return news, nudged
+
+    def take_reports(self) -> tuple[Reported, ...]:
+        """Return what workers have reported, one for each run; it is then gone."""
+        reports = tuple(self._reports.values())
+        self._reports.clear()
+        return reports
 
     async def wait(self, timeout_s: float) -> None:
         """Wait until there is something, or for `timeout_s`."""

@@ -13,7 +13,14 @@ from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing, known
 from supervisor.model.snapshot import GpuSample, HostSample, Sighting, Snapshot
-from supervisor.model.status import GpuStatus, HostStatus, LastRestartStatus, Status, WorkerStatus
+from supervisor.model.status import (
+    GpuStatus,
+    HostStatus,
+    LastRestartStatus,
+    ReportedStatus,
+    Status,
+    WorkerStatus,
+)
 
 _ALIVE: Final = frozenset({Phase.STARTING, Phase.READY, Phase.DRAINING, Phase.STOPPING, Phase.KILLING})
 _AGEING: Final = frozenset({Phase.STARTING, Phase.READY})  # the others are on their way out already
@@ -171,7 +178,24 @@ def _worker(
         processes=len(seen.pids),
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,
+        reported=None if life is None else _reported(life, snapshot.taken_s),
         missing=_missing(**readings) if _lives(remembered) else {},
+    )
+
+
+def _reported(life: Life, now_s: float) -> ReportedStatus | None:
+    report = life.report
+    if report is None or life.reported_s is None:
+        return None
+    return ReportedStatus(
+        level=None if report.level is None else report.level.value,
+        memory=report.memory,
+        advice=report.advice,
+        progress=report.progress,
+        batches=report.batches,
+        draining=life.words is not None and life.words.drain is not None,
+        drained=report.drained,
+        report_age_s=round(max(0.0, now_s - life.reported_s), 3),
     )
 
 

@@ -17,6 +17,12 @@ from supervisor.model.phase import Cause, GpuState, Phase, Pressure
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import GpuSample
 
+# A GPU is hot until it is this much below the limit, and near its power limit until it was this much below
+# for so long: its draw falls between two batches. Workers shall not be told the opposite with each look.
+COOLER_C: Final = 3.0
+LESS_POWER: Final = 0.05
+LESS_POWER_S: Final = 10.0
+
 FAULTS: Final = {
     GpuState.LOST: "it is lost (fell off the bus)",
     GpuState.HUNG: "its driver does not answer",
@@ -31,6 +37,7 @@ def watch_gpus(scratch: Scratch) -> None:
         past = scratch.gpus.get(sample.uuid, GpuMemory())
         now = _trust(scratch, sample, past)
         now = _heat(scratch, sample, _level(scratch, sample, now))
+        now = _power(scratch, sample, now)
         if now is not past:
             scratch.gpus[sample.uuid] = now
         if scratch.plan.gpu.restart_above is not None:
@@ -106,12 +113,25 @@ def _above(scratch: Scratch, sample: GpuSample, share: float, past: GpuMemory) -
 
 def _heat(scratch: Scratch, sample: GpuSample, past: GpuMemory) -> GpuMemory:
     celsius, limit = sample.temperature_c, scratch.plan.gpu.hot_above_c
-    if isinstance(celsius, Missing) or (celsius > limit) is past.hot:
+    if isinstance(celsius, Missing) or (celsius > limit - (COOLER_C if past.hot else 0.0)) is past.hot:
         return past
     event = "gpu cool again" if past.hot else "gpu hot"
     text = f"{celsius:.0f} degrees C, the limit is {limit:.0f}"
     scratch.tell(Notice("info" if past.hot else "warning", event, text, gpu=sample.uuid))
     return replace(past, hot=not past.hot)
+
+
+def _power(scratch: Scratch, sample: GpuSample, past: GpuMemory) -> GpuMemory:
+    """Remember when a GPU was last near its power limit."""
+    watts, limit, near = sample.power_w, sample.power_limit_w, scratch.plan.gpu.power_near
+    if isinstance(watts, Missing) or isinstance(limit, Missing) or limit <= 0:
+        return past
+    last_s = past.near_power_s
+    if watts / limit > (near if last_s is None else near - LESS_POWER):
+        return past if last_s == sample.read_s else replace(past, near_power_s=sample.read_s)
+    if last_s is None or sample.read_s - last_s < LESS_POWER_S:
+        return past
+    return replace(past, near_power_s=None)
 
 
 def _relieve(scratch: Scratch, sample: GpuSample) -> None:

@@ -48,6 +48,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         probe_due_s=now_s if asked else life.probe_due_s,
         residual_bytes=life.residual_bytes,
         footprint=life.footprint,
+        told=life.told,
     )
     begun = worker.stop
     if worker.phase is Phase.STOPPING and begun is not None:

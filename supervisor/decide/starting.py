@@ -25,7 +25,7 @@ READY_PROBE_TIMEOUT_S: Final = 2.0
 ProbedReady = HttpTarget | TcpTarget | LlamaTarget
 BACKOFF: Final = "backoff"
 # What took a worker down that was nobody's decision.
-ACCIDENTS: Final = frozenset({Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.VRAM_OOM})
+ACCIDENTS: Final = frozenset({Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.VRAM_OOM, Cause.GPU_FAULT})
 # To start a program takes a millisecond or two, in which nothing else is seen: 500 at once would make the
 # emergency path wait for half a second.
 LAUNCHES_A_TURN: Final = 8

@@ -14,7 +14,7 @@ from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Kill, Notice, Probe, Signal
 from supervisor.model.memory import After, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, Phase
-from supervisor.model.plan import CommandTarget, LlamaTarget
+from supervisor.model.plan import CommandTarget, GuardTarget, LlamaTarget
 
 # Between two looks at whether a worker is idle. Polling a llama.cpp server's slots more often than
 # once a second keeps it from noticing that a client has gone (measured: research on llama.cpp 0.7.0).
@@ -76,11 +76,12 @@ def _drain(scratch: Scratch, worker: WorkerMemory, life: Life) -> WorkerMemory:
     if rule is None or begun is None:
         return worker
     worker = scratch.step(worker, Event.DRAIN)
+    due_s = None if isinstance(rule.target, GuardTarget) else scratch.now_s  # a guard tells by itself
     worker = scratch.put(
         replace(
             worker,
             stop=replace(begun, drain_by_s=scratch.now_s + rule.timeout_s),
-            life=replace(life, probe_due_s=scratch.now_s, probe_sent_s=None),
+            life=replace(life, probe_due_s=due_s, probe_sent_s=None),
         )
     )
     scratch.tell(
@@ -171,6 +172,9 @@ def _advance_drain(scratch: Scratch, worker: WorkerMemory, life: Life, begun: St
     now_s, rule = scratch.now_s, life.plan.drain
     if rule is None or begun.drain_by_s is None or now_s >= begun.drain_by_s:
         return signal(scratch, worker, f"{begun.reason}; not idle within the drain timeout", None)
+    if isinstance(rule.target, GuardTarget):
+        drained = life.report is not None and life.report.drained
+        return signal(scratch, worker, begun.reason, None) if drained else worker
     if life.probe_due_s is None or now_s < life.probe_due_s:
         return worker
     left_s = max(begun.drain_by_s - now_s, 0.1)

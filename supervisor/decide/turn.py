@@ -9,14 +9,26 @@ from supervisor.decide.emergency import watch_host
 from supervisor.decide.gpus import watch_gpus
 from supervisor.decide.lifecycle import LIVING, Event
 from supervisor.decide.reclaim import RECLAIM_S, reclaim
+from supervisor.decide.reports import hear_report, poison, tell_changes
 from supervisor.decide.running import health_answer, judge, lost_by_s, take_readings
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import admit, become_ready, ready_answer, watch_start, why_launched
 from supervisor.decide.stopping import KILL_AGAIN_S, Order, advance, drained, signal_name, stop
 from supervisor.decide.wishes import end, obey, reconcile
+from supervisor.decide.words import advise
 from supervisor.model.action import Field, Notice
 from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
-from supervisor.model.news import Asked, Exited, Launched, LaunchFailed, News, Notified, Probed, Shutdown
+from supervisor.model.news import (
+    Asked,
+    Exited,
+    Launched,
+    LaunchFailed,
+    News,
+    Notified,
+    Probed,
+    Reported,
+    Shutdown,
+)
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import AfterTarget, NotifyTarget, Plan
 from supervisor.model.snapshot import Snapshot
@@ -44,6 +56,7 @@ def decide(plan: Plan, memory: Memory, snapshot: Snapshot, news: Sequence[News])
         _judge(scratch, name, touched)
     for name in admit(scratch):
         _schedule(scratch, scratch.workers[name])
+    advise(scratch)
     return _conclude(scratch)
 
 
@@ -82,6 +95,7 @@ def _judge(scratch: Scratch, name: str, touched: set[str]) -> None:
         return
     if seen is not None and fresh and worker.phase is not Phase.RECLAIMING:
         worker = take_readings(scratch, worker, seen)
+    worker = tell_changes(scratch, worker)
     worker = watch_start(scratch, worker)
     worker = judge(scratch, worker)
     worker = advance(scratch, worker)
@@ -162,6 +176,8 @@ def _hear(scratch: Scratch, news: News) -> str | None:
         _exited(scratch, worker, worker.life, news)
     elif isinstance(news, Probed):
         _probed(scratch, worker, news)
+    elif isinstance(news, Reported):
+        hear_report(scratch, worker, worker.life, news)
     else:
         _notified(scratch, worker, worker.life, news)
     return news.worker
@@ -185,6 +201,8 @@ def _launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) -
 
 def _exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
     cause, how = _how_it_ended(news)
+    if (text := poison(life, news)) is not None:
+        cause, how = Cause.GPU_FAULT, f"its context on the GPU was lost ({text}), and it ended itself"
     fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
     if news.oom_kill:
         worker = scratch.put(replace(worker, oom_events=worker.oom_events + 1))

@@ -8,6 +8,7 @@ from msgspec import Struct
 from supervisor.model.news import Purpose
 from supervisor.model.phase import Cause
 from supervisor.model.plan import ProbeTarget, Setting, WorkerPlan
+from supervisor.model.report import Words
 
 Level = Literal["debug", "info", "warning", "error"]
 Field = str | int | float | bool | None
@@ -60,6 +61,15 @@ class Probe(Struct, frozen=True, tag="probe"):
     reason: str
 
 
+class Advise(Struct, frozen=True, tag="advise"):
+    """Tell the worker's guard how things stand; what it does with that is its own."""
+
+    worker: str
+    run: str
+    words: Words
+    reason: str
+
+
 class Notice(Struct, frozen=True, tag="notice"):
     """Tell people: one line of log, and where `incident` is named, one entry of its timeline.
 
@@ -77,4 +87,4 @@ class Notice(Struct, frozen=True, tag="notice"):
     fields: Mapping[str, Field] = {}
 
 
-Action = Launch | Signal | Kill | Forget | Probe | Notice
+Action = Launch | Signal | Kill | Forget | Probe | Advise | Notice

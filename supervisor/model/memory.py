@@ -9,6 +9,7 @@ from supervisor.model.action import Action
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
+from supervisor.model.report import Report, Words
 from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
 
@@ -59,6 +60,17 @@ class Standstill(Struct, frozen=True):
     cpu_read_s: float = 0.0
 
 
+class Told(Struct, frozen=True):
+    """What people were last told of a worker's reports, so that each change is told once."""
+
+    level: Pressure = Pressure.NORMAL
+    oom_events: int = 0
+    recoveries: int = 0
+    job: tuple[str, str] = ("", "")  # its name and its state
+    poisoned: str | None = None
+    told_s: float | None = None
+
+
 class Life(Struct, frozen=True):
     """One run of a worker, from its launch to the moment all its memory is back."""
 
@@ -88,6 +100,10 @@ class Life(Struct, frozen=True):
     unjudged: str | None = None  # why its progress could not be judged, as it was last told
     residual_bytes: Mapping[str, int] = {}  # by GPU, before the launch: used - what processes held
     footprint: Footprint = Footprint()
+    report: Report | None = None  # the last one of its guard
+    reported_s: float | None = None
+    told: Told = Told()
+    words: Words | None = None  # what its guard was last told
 
 
 class Stop(Struct, frozen=True):
@@ -162,6 +178,7 @@ class GpuMemory(Struct, frozen=True):
     quarantine: str | None = None  # why nothing is started or restarted on it
     residual_limit_bytes: int | None = None  # quarantined until what no process holds is down to this
     hot: bool = False
+    near_power_s: float | None = None  # when it was last near its power limit; None: not lately
 
 
 class HostMemory(Struct, frozen=True):

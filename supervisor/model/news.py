@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.report import Report
 from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
 
@@ -65,6 +66,17 @@ class Notified(Struct, frozen=True, tag="notified"):
     status: str | None = None
 
 
+class Reported(Struct, frozen=True, tag="reported"):
+    """The worker's guard has reported. Times are monotonic."""
+
+    worker: str
+    run: str
+    report: Report
+    heard_s: float
+    beat_s: float | None = None  # when its work loop was last heard
+    quiet: bool = False  # nothing in it calls for a turn of its own
+
+
 class Asked(Struct, frozen=True, tag="asked"):
     """An operator asked for something."""
 
@@ -82,4 +94,4 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     leave: bool = False  # the workers run on, and the next daemon adopts them
 
 
-News = Launched | LaunchFailed | Exited | Probed | Notified | Asked | Shutdown
+News = Launched | LaunchFailed | Exited | Probed | Notified | Reported | Asked | Shutdown

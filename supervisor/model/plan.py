@@ -41,9 +41,13 @@ class CommandTarget(Struct, frozen=True, tag="command"):
     command: tuple[str, ...]
 
 
+class GuardTarget(Struct, frozen=True, tag="guard"):
+    """Good once the worker's guard has reported that it is drained."""
+
+
 ReadyTarget = HttpTarget | TcpTarget | LlamaTarget | NotifyTarget | AfterTarget
 HealthTarget = HttpTarget | LlamaTarget
-DrainTarget = HttpTarget | LlamaTarget | CommandTarget
+DrainTarget = HttpTarget | LlamaTarget | CommandTarget | GuardTarget
 ProbeTarget = HttpTarget | TcpTarget | LlamaTarget | CommandTarget
 
 

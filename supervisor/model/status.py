@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from supervisor.model.plan import Setting
+from supervisor.model.report import AdviceReport, BatchesReport, MemoryReport, Progress
 
 
 class HostStatus(Struct, frozen=True):
@@ -46,6 +47,19 @@ class LastRestartStatus(Struct, frozen=True):
     at: str
 
 
+class ReportedStatus(Struct, frozen=True):
+    """What a worker last reported of itself through the guard; `memory` has the shape of /stats."""
+
+    level: str | None
+    memory: MemoryReport | None
+    advice: AdviceReport | None
+    progress: Progress | None
+    batches: BatchesReport | None
+    draining: bool  # it was told to finish
+    drained: bool  # it says that it has
+    report_age_s: float
+
+
 class WorkerStatus(Struct, frozen=True):
     """One worker."""
 
@@ -75,6 +89,7 @@ class WorkerStatus(Struct, frozen=True):
     processes: int = 0
     needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
     needs_vram_bytes: int | None = None
+    reported: ReportedStatus | None = None
     missing: Mapping[str, str] = {}
 
 

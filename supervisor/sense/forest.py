@@ -144,6 +144,11 @@ class Forest:
         tree = self._trees.get(run)
         return tree.members() if tree is not None else ()
 
+    def run_of(self, pid: int) -> str | None:
+        """Return the run that a process was found to belong to; None for a stranger and for a new one."""
+        seen = self._seen.get(pid)
+        return None if seen is None else seen.run
+
     def sight(self, run: str, now_s: float) -> Sighting:
         """Read the memory of a life's members now: 2 to 18 us for each process."""
         tree = self._trees.get(run)

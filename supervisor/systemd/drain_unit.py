@@ -34,7 +34,7 @@ Property = tuple[str, str, object]  # name, D-Bus signature, value
 NOTICE: Final = 5  # syslog(3)
 SIGKILL: Final = 9
 # What the worker says to the daemon, the command may not say for it.
-OF_THE_WORKER: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC")
+OF_THE_WORKER: Final = ("NOTIFY_SOCKET", "GPU_SUPERVISOR_SOCKET", "WATCHDOG_USEC")
 # As in hardening.py: SYS_BOOT, SYS_TIME, MAC_OVERRIDE, MAC_ADMIN, WAKE_ALARM of linux/capability.h.
 TAKEN_AWAY: Final = (22, 25, 32, 33, 35)
 ALL_CAPABILITIES: Final = (1 << 64) - 1

@@ -127,6 +127,7 @@ def test_a_worker_sees_its_configuration_and_not_the_daemon(
             "GPU_SUPERVISOR_MEMORY_CAP": "8589934592",
             "GPU_SUPERVISOR_VRAM_CAP": "6442450944",
             "NOTIFY_SOCKET": str(tmp_path / "run/notify/chat.sock"),
+            "GPU_SUPERVISOR_SOCKET": str(tmp_path / "run/notify/chat.sock"),
             "WATCHDOG_USEC": "60000000",
         }
 

@@ -10,10 +10,12 @@ from supervisor.act.executor import Executor
 from supervisor.act.orphans import reap_orphans
 from supervisor.act.prober import Prober
 from supervisor.act.worker_logs import WorkerLogs
-from supervisor.model.action import Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Advise, Forget, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, LaunchFailed, News, Probed
+from supervisor.model.phase import Pressure
 from supervisor.model.plan import CommandTarget, ProbeTarget, TcpTarget
+from supervisor.model.report import Words
 from supervisor.model.snapshot import Identity
 from support.launching import PATIENCE_S, alive, plan
 
@@ -40,6 +42,9 @@ class _Recorder:
         self._take(order)
 
     def forget(self, order: Forget) -> None:
+        self._take(order)
+
+    def advise(self, order: Advise) -> None:
         self._take(order)
 
     async def adopt(self, lives: Mapping[str, Life]) -> Mapping[str, Identity]:
@@ -102,11 +107,12 @@ def _play(directory: Path, scene: Callable[[_Desk], Awaitable[None]], *, dry_run
 def test_every_action_goes_to_whom_it_concerns(tmp_path: Path) -> None:
     stop = Signal("chat", "run-1", signal.SIGTERM, "a test")
     kill = Kill("chat", "run-1", "a test")
+    advise = Advise("chat", "run-1", Words(host=Pressure.HIGH), "a test")
     forget = Forget("chat", "run-1", "a test")
 
     async def scene(desk: _Desk) -> None:
-        desk.executor.carry_out([ORDER, NOTICE, stop, kill, forget])
-        assert desk.launcher.asked == [ORDER, stop, kill, forget]
+        desk.executor.carry_out([ORDER, NOTICE, advise, stop, kill, forget])
+        assert desk.launcher.asked == [ORDER, advise, stop, kill, forget]
         assert desk.notices == [NOTICE]
 
     _play(tmp_path, scene)
@@ -114,7 +120,8 @@ def test_every_action_goes_to_whom_it_concerns(tmp_path: Path) -> None:
 
 def test_a_dry_run_tells_people_and_touches_nothing(tmp_path: Path) -> None:
     async def scene(desk: _Desk) -> None:
-        desk.executor.carry_out([ORDER, NOTICE, Kill("chat", "run-1", "a test")])
+        advise = Advise("chat", "run-1", Words(), "a test")
+        desk.executor.carry_out([ORDER, NOTICE, advise, Kill("chat", "run-1", "a test")])
         desk.probe(TcpTarget("127.0.0.1", 1))
         assert await desk.executor.adopt({}) == {}
         assert desk.launcher.asked == []

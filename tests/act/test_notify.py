@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.act.hearing import Callbacks
 from supervisor.act.notify_message import merge, parse_notification
 from supervisor.act.notify_socket import NotifySockets
 from supervisor.model.news import LaunchFailed, News, Notified
@@ -53,7 +54,8 @@ class _Line:
 
     def __init__(self, directory: Path) -> None:
         self.heard: list[News] = []
-        self.sockets = NotifySockets(directory, self.heard.append, asyncio.get_running_loop())
+        callbacks = Callbacks(self.heard.append, pytest.fail, lambda _run, _pid: True)
+        self.sockets = NotifySockets(directory, callbacks, asyncio.get_running_loop())
 
     async def hears(self, count: int) -> None:
         for _ in range(2000):

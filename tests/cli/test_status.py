@@ -52,6 +52,7 @@ WORKER_KEYS = [
     "run",
     "waits_for",
     "processes",
+    "reported",
     "missing",
 ]
 

@@ -2,7 +2,8 @@ import msgspec
 import pytest
 
 from supervisor.cli.status_table import render
-from supervisor.model.status import HostStatus, LastRestartStatus, Status, WorkerStatus
+from supervisor.model.report import MemoryReport, Progress
+from supervisor.model.status import HostStatus, LastRestartStatus, ReportedStatus, Status, WorkerStatus
 from support.control_desk import everything, worker
 
 
@@ -162,3 +163,23 @@ def test_where_no_gpu_is_watched_that_is_said_once() -> None:
         "WORKER  PHASE  PID    AGE       LEFT    MEMORY    VRAM  RESTARTS",
         "chat    ready  17650  1m14s/1h  58m46s  2.27G/8G  -     0",
     ]
+
+
+def test_what_a_worker_reports_of_itself_is_one_line_below_its_row() -> None:
+    told = ReportedStatus(
+        level="critical",
+        memory=MemoryReport(usage_percent=91.4, oom_events=3, recoveries=2, degradation_level=1),
+        advice=None,
+        progress=Progress(job="ni\x1bght", done=40, total=100, eta_s=75.0),
+        batches=None,
+        draining=True,
+        drained=False,
+        report_age_s=12.0,
+    )
+    lines = table(everything(worker("chat", reported=told)), columns=200)
+    assert (
+        "    reports: memory critical, 91% used; out of memory 3 times, 2 recovered; degraded 1 times;"
+        " job ni ght processing, 40 of 100, 1m15s left; draining; 12s ago" in lines
+    )
+    little = ReportedStatus(None, None, None, None, None, draining=True, drained=True, report_age_s=0.0)
+    assert "    reports: memory ?; drained\n" in table(everything(worker("chat", reported=little))) + "\n"

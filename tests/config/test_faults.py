@@ -62,7 +62,7 @@ web: {listen: 8095}
         ("memory: {cap: 8G, high: 8G}", "memory.high: 8GiB must be above cap, 8GiB"),
         ("memory: {high: 9G, max: 8G}", "memory.high: 9GiB must not be above max, 8GiB"),
         (
-            "{memory: {cap: 4G}, needs: {memory: 5G}}",
+            "needs: {memory: 5G}\n    memory: {cap: 4G}",
             "needs.memory: 5GiB is above memory.cap, 4GiB: it would be restarted for ever",
         ),
         ("memory: {cap: 0}", "memory.cap: must be more than 0B, not 0B"),
@@ -108,6 +108,9 @@ web: {listen: 8095}
         ('ready: {http: "http://h:{prt}/"}', "ready.http: {prt} names no setting"),
         ("health: {interval: 5s}", "health: needs one of http or llama"),
         ("drain: {command: []}", "drain.command: is empty: it needs a program"),
+        ("drain: {timeout: 5s}", "drain: needs one of http, llama, command or guard"),
+        ("drain: {guard: false}", "drain.guard: must be true; leave drain out for no draining"),
+        ("drain: {guard: true, http: 'http://h/'}", "drain: has http and guard, and only one counts"),
         ("gpus: [0, 0]", "gpus: names one GPU twice"),
         ("gpus: [first]", 'gpus: "first" is neither an index nor a uuid (GPU-... or MIG-...), auto or none'),
         (

@@ -179,7 +179,6 @@ def test_a_web_face_that_everybody_may_use_is_warned_of(warned: Warned) -> None:
 def test_keys_that_are_not_acted_on_yet_are_said_plainly(check: Check) -> None:
     text = """\
 launcher: LAUNCHER
-gpu: {power_near: 90%}
 workers:
   a:
     command: sleep '{x}'
@@ -196,7 +195,6 @@ alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
 """
     common = (
-        "gpu.power_near: no worker is told to ease off",
         "alerts: nobody is told",
         "web: there is no web face yet",
         "workers.a.ladder: it restarts with the same settings",

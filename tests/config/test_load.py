@@ -21,6 +21,7 @@ from supervisor.model.plan import (
     CommandTarget,
     DrainRule,
     GpuChoice,
+    GuardTarget,
     HealthRule,
     HttpTarget,
     LlamaTarget,
@@ -342,6 +343,13 @@ workers:
     assert third.ready == TcpTarget("127.0.0.1", 8083)
     assert third.health == HealthRule(HttpTarget("http://127.0.0.1:8183/health"))
     assert third.drain == DrainRule(CommandTarget(("idle", "3")))
+
+
+def test_a_drain_by_the_guard_replaces_that_of_a_preset(check: Check) -> None:
+    text = "{preset: llama-server, command: llama-server --port 81, drain: {guard: true, timeout: 30s}}"
+    plan = check(f"workers: {{chat: {text}}}").plan
+    assert plan is not None
+    assert plan.workers["chat"].drain == DrainRule(GuardTarget(), 30.0)
 
 
 PRESETS: Mapping[str, tuple[str, tuple[object, ...]]] = {

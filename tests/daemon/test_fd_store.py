@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.act.hearing import Callbacks
 from supervisor.act.notify_socket import NotifySockets
 from supervisor.daemon.fd_store import FdStore
-from supervisor.model.news import Notified
+from supervisor.model.news import Notified, Reported
+from supervisor.model.phase import Pressure
+from supervisor.model.report import Report
 
 PID = 4711
 
@@ -19,6 +22,10 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
         listening.bind(str(tmp_path / "manager"))
         listening.settimeout(5)
         yield listening
+
+
+def callbacks(heard: list[Notified | Reported]) -> Callbacks:
+    return Callbacks(heard.append, pytest.fail, lambda run, pid: (run, pid) == ("run-1", os.getpid()))
 
 
 def handed_down(names: str, *descriptors: int) -> tuple[dict[str, str], int]:
@@ -42,10 +49,10 @@ def test_what_a_worker_says_while_there_is_no_daemon_is_heard_by_the_next(
     manager: socket.socket, tmp_path: Path
 ) -> None:
     environ = {"NOTIFY_SOCKET": str(tmp_path / "manager")}
-    heard: list[Notified] = []
+    heard: list[Notified | Reported] = []
 
     async def first() -> tuple[Path, int]:
-        sockets = NotifySockets(tmp_path, heard.append, asyncio.get_running_loop(), FdStore(environ, PID))
+        sockets = NotifySockets(tmp_path, callbacks(heard), asyncio.get_running_loop(), FdStore(environ, PID))
         path = sockets.bind("chat", "run-1")
         message, [kept], _, _ = socket.recv_fds(manager, 4096, 1)
         assert message == b"FDSTORE=1\nFDNAME=run-1"
@@ -55,15 +62,16 @@ def test_what_a_worker_says_while_there_is_no_daemon_is_heard_by_the_next(
     path, kept = asyncio.run(first())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as worker:
         worker.sendto(b"READY=1", str(path))
+        worker.sendto(b'{"v": 1, "level": "high"}', str(path))
     told, number = handed_down("run-1", kept)
     os.close(kept)
 
     async def second() -> None:
         store = FdStore({**environ, **told}, PID, number)
-        sockets = NotifySockets(tmp_path, heard.append, asyncio.get_running_loop(), store)
+        sockets = NotifySockets(tmp_path, callbacks(heard), asyncio.get_running_loop(), store)
         assert sockets.bind("chat", "run-1") == path
         for _ in range(500):
-            if heard:
+            if len(heard) == 2:
                 break
             await asyncio.sleep(0.01)
         manager.recv(4096)
@@ -72,7 +80,10 @@ def test_what_a_worker_says_while_there_is_no_daemon_is_heard_by_the_next(
         sockets.close()
 
     asyncio.run(second())
-    assert heard == [Notified("chat", "run-1", ready=True)]
+    notified, reported = heard
+    assert notified == Notified("chat", "run-1", ready=True)
+    assert isinstance(reported, Reported)
+    assert reported.report == Report(v=1, level=Pressure.HIGH)
 
 
 def test_a_socket_that_was_kept_for_an_earlier_run_is_let_go(manager: socket.socket, tmp_path: Path) -> None:

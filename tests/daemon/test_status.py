@@ -150,6 +150,7 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "processes": 2,
                 "needs_memory_bytes": None,
                 "needs_vram_bytes": None,
+                "reported": None,
                 "missing": {},
             }
         ],

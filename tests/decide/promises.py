@@ -7,7 +7,7 @@ import msgspec
 
 from supervisor.decide.lifecycle import GOING, LIVING, MOVING_MEMORY
 from supervisor.decide.turn import decide
-from supervisor.model.action import Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Advise, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import After, Decision, Memory, Stop, WorkerMemory
 from supervisor.model.news import Asked, News
 from supervisor.model.phase import Cause, GpuState, Phase
@@ -17,7 +17,7 @@ from supervisor.model.snapshot import Snapshot
 
 # What can wait: nobody takes a second replica down for these.
 SOFT = {Cause.AGE, Cause.RELOAD, Cause.OPERATOR, Cause.MEMORY_CAP, Cause.VRAM_CAP, Cause.GPU_MEMORY}
-ACCIDENTS = {Cause.EXIT, Cause.CRASH}
+ACCIDENTS = {Cause.EXIT, Cause.CRASH, Cause.GPU_FAULT}
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -72,6 +72,7 @@ class Promises:
         self._sleeps(turn, decision)
         self._is_whole(decision)
         self._reads(turn)
+        self._advises(turn, decision)
         for action in decision.actions:
             if isinstance(action, Launch):
                 self._may_launch(turn, decision, action)
@@ -102,6 +103,17 @@ class Promises:
             assert one.incident is None or one.incident not in self.closed, one
             idle = one.phase in {Phase.READY, Phase.STOPPED, Phase.HELD}
             assert not idle or one.incident is None, f"an incident stays open: {one}"
+
+    def _advises(self, turn: Turn, decision: Decision) -> None:
+        for action in decision.actions:
+            if isinstance(action, Advise):
+                after = decision.memory.workers[action.worker].life
+                before = turn.memory.workers[action.worker].life
+                assert before is not None, "told before it could report"
+                assert after is not None
+                assert after.run == before.run == action.run
+                assert after.report is not None, "told without having reported"
+                assert before.words != action.words == after.words, "told what it knows"
 
     def _sleeps(self, turn: Turn, decision: Decision) -> None:
         if decision.wake_s is not None and not turn.news:

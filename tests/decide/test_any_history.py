@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
 from supervisor.model.news import Shutdown, Wish
-from supervisor.model.phase import GpuState, Phase
+from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
     AfterTarget,
     BreachRule,
@@ -21,6 +21,7 @@ from supervisor.model.plan import (
     DrainRule,
     GpuChoice,
     GpuPlan,
+    GuardTarget,
     HealthRule,
     HttpTarget,
     MemoryCaps,
@@ -30,6 +31,7 @@ from supervisor.model.plan import (
     WorkerPlan,
 )
 from supervisor.model.reading import Missing
+from supervisor.model.report import MemoryReport
 
 HTTP = HttpTarget("http://127.0.0.1:8081/health")
 QUICK: dict[str, Any] = {
@@ -66,7 +68,8 @@ def variants(which: int) -> Plan:
         ready=AfterTarget(1.0),
         **QUICK,
     )
-    web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, **QUICK)
+    guarded = DrainRule(GuardTarget(), timeout_s=6.0)
+    web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, drain=guarded, **QUICK)
     workers: tuple[WorkerPlan, ...] = (chat, whisper, *embed, web)
     if which == 2:
         workers = (embed[0], chat, worker("extra", priority=-1, **QUICK))
@@ -104,7 +107,7 @@ class Histories(RuleBasedStateMachine):
     def time_passes(self, span_s: float) -> None:
         self.world.pass_s(span_s)
 
-    @rule(name=NAMES, code=st.sampled_from([0, 1, None]), child=st.booleans())
+    @rule(name=NAMES, code=st.sampled_from([0, 1, 79, None]), child=st.booleans())
     def a_worker_exits(self, name: str, code: int | None, child: bool) -> None:  # noqa: FBT001
         for tree in self.trees(name):
             if tree.main:
@@ -172,6 +175,27 @@ class Histories(RuleBasedStateMachine):
         one = self.world.memory.workers.get(name)
         if one is not None and one.life is not None:
             self.world.settle(self.world.notifies(name, **{field: True}, extend_s=extend))
+
+    @rule(
+        name=NAMES,
+        level=st.sampled_from([None, *Pressure]),
+        ooms=st.integers(0, 2),
+        drained=st.booleans(),
+        poisoned=st.sampled_from([None, None, "device-side assert"]),
+    )
+    def a_guard_reports(
+        self,
+        name: str,
+        level: Pressure | None,
+        ooms: int,
+        drained: bool,  # noqa: FBT001
+        poisoned: str | None,
+    ) -> None:
+        one = self.world.memory.workers.get(name)
+        if one is not None and one.life is not None:
+            memory = MemoryReport(oom_events=ooms)
+            fields = {"level": level, "memory": memory, "drained": drained, "poisoned": poisoned}
+            self.world.settle(self.world.reports(name, beat=True, ready=ooms == 0, **fields))
 
     @rule(wish=WISHES, name=st.sampled_from(["chat", "embed", "embed-1", "web", "nobody"]), now=st.booleans())
     def an_operator_asks(self, wish: Wish, name: str, now: bool) -> None:  # noqa: FBT001

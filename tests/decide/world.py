@@ -17,10 +17,21 @@ from supervisor.decide.resume import resume
 from supervisor.decide.turn import decide
 from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import Decision, Life, Memory, WorkerMemory
-from supervisor.model.news import Asked, Exited, Launched, LaunchFailed, News, Notified, Probed, Wish
+from supervisor.model.news import (
+    Asked,
+    Exited,
+    Launched,
+    LaunchFailed,
+    News,
+    Notified,
+    Probed,
+    Reported,
+    Wish,
+)
 from supervisor.model.phase import GpuState, Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing
+from supervisor.model.report import Report
 from supervisor.model.snapshot import GpuProcess, GpuSample, HostSample, Identity, Sighting, Snapshot
 
 GIB = 1 << 30
@@ -83,6 +94,7 @@ class Gpu:
     listed: bool = True  # its processes can be listed
     celsius: float = 40.0
     utilization: float | Missing = 0.0  # percent
+    watts: float = 70.0
     frozen_s: float | None = None  # not read since then
 
 
@@ -257,6 +269,8 @@ class World:
             temperature_c=gpu.celsius,
             unified=gpu.unified,
             utilization_percent=gpu.utilization,
+            power_w=gpu.watts,
+            power_limit_w=300.0,
             processes=rows if ok and gpu.listed else Missing("cannot list"),
         )
 
@@ -279,6 +293,11 @@ class World:
     def notifies(self, name: str = "chat", **fields: Any) -> Notified:  # noqa: ANN401 - any field of the message
         """Return a message of a worker to its NOTIFY_SOCKET."""
         return Notified(name, self.life(name).run, **fields)
+
+    def reports(self, name: str = "chat", *, beat: bool = False, **fields: Any) -> Reported:  # noqa: ANN401
+        """Return a report of a worker's guard, heard now."""
+        beat_s = self.now_s if beat else None
+        return Reported(name, self.life(name).run, Report(v=1, beat=beat, **fields), self.now_s, beat_s)
 
     def reload(self, *workers: WorkerPlan) -> None:
         """Put other workers into the configuration."""

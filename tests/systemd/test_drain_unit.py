@@ -30,7 +30,7 @@ def test_a_plain_workers_command_has_what_every_command_has() -> None:
         "User": ("s", "root"),
         "Environment": ("as", ["CUDA_DEVICE_ORDER=PCI_BUS_ID"]),
         "EnvironmentFiles": ("a(sb)", [["/run/test/units/chat.env", True]]),
-        "UnsetEnvironment": ("as", ["NOTIFY_SOCKET", "WATCHDOG_USEC"]),
+        "UnsetEnvironment": ("as", ["NOTIFY_SOCKET", "GPU_SUPERVISOR_SOCKET", "WATCHDOG_USEC"]),
         "CollectMode": ("s", "inactive-or-failed"),
         "SuccessExitStatus": ("(aiai)", [list(range(1, 256)), []]),
         "KillSignal": ("i", 9),
@@ -72,7 +72,7 @@ def test_a_command_runs_as_its_worker_does() -> None:
     )
     assert found["UnsetEnvironment"] == (
         "as",
-        ["NOTIFY_SOCKET", "WATCHDOG_USEC", "GGML_CUDA_ENABLE_UNIFIED_MEMORY"],
+        ["NOTIFY_SOCKET", "GPU_SUPERVISOR_SOCKET", "WATCHDOG_USEC", "GGML_CUDA_ENABLE_UNIFIED_MEMORY"],
     )
 
 
