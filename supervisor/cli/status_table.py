@@ -148,7 +148,7 @@ def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     if worker.rung or worker.oom_events:
         yield f"rung {worker.rung} after {worker.oom_events} times out of memory", "yellow"
     if worker.forecast_s is not None:
-        yield f"reaches its memory cap in {span(worker.forecast_s)} at this rate", "yellow"
+        yield f"leaks: reaches its cap in {span(worker.forecast_s)} at this rate", "yellow"
     for reason in _reasons(worker.missing):
         yield reason, None
 

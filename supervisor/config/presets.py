@@ -95,6 +95,8 @@ def keys_of(name: str, server: Server, path: Path, report: Report) -> Mapping[st
                 path,
                 "its slots cannot be asked (API key or --no-slots): it is stopped undrained; write drain",
             )
+    if name == "llama-server" and (plateau := _prompt_cache(server)) is not None:
+        keys["leak"] = {"plateau": plateau}
     if all(probe in server.written for probe in _PROBES if probe in keys):
         return {key: value for key, value in keys.items() if key not in _PROBES}
     url = _url(preset, server)
@@ -146,6 +148,16 @@ def _guards_slots(server: Server) -> bool:
     """Say whether a llama-server refuses /slots to whom has no key, or to everybody."""
     flags = ("--api-key", "--api-key-file", "--no-slots")
     return has_flag(server.command, *flags) or "LLAMA_API_KEY" in server.environment
+
+
+def _prompt_cache(server: Server) -> str | None:
+    """Return how much of the RAM a llama-server's prompt cache may come to fill; None where nothing bounds it.
+
+    8192 MiB unless it is told otherwise, which it takes over days: llama.cpp issue 25740.
+    """
+    written = flag(server.command, "--cache-ram", "-cram")
+    mib = written or server.environment.get("LLAMA_ARG_CACHE_RAM") or "8192"
+    return f"{mib}MiB" if mib.isascii() and mib.isdecimal() else None
 
 
 def _url(preset: Preset, server: Server) -> str | None:

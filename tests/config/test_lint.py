@@ -189,7 +189,6 @@ web: {listen: '127.0.0.1:1'}
         "web: there is no web face yet",
         "workers.a.health.llama: that its slots answer is judged, their progress is not yet",
         "workers.a.ladder: it restarts with the same settings",
-        "workers.a.leak: only the cap restarts it",
     )
     assert check(text.replace("LAUNCHER", "direct")).later == (
         *common,

@@ -140,6 +140,7 @@ def test_the_interface_s_own_example_loads(check: Check, tmp_path: Path) -> None
         max_age_s=3600.0,
         max_age_jitter=0.1,
         leak_forecast_s=1800.0,
+        leak_plateau_bytes=8589934592,
         start_timeout_s=300.0,
         stop_signal=15,
         stop_again_s=None,

@@ -80,6 +80,7 @@ class Gpu:
     readable: bool = True  # how much is used can be read
     listed: bool = True  # its processes can be listed
     celsius: float = 40.0
+    percent: float | Missing = Missing("not asked")  # how busy it is
     frozen_s: float | None = None  # not read since then
 
 
@@ -251,6 +252,7 @@ class World:
             memory_total_bytes=gpu.total_bytes,
             memory_used_bytes=used if ok and gpu.readable else Missing("cannot read"),
             temperature_c=gpu.celsius,
+            utilization_percent=gpu.percent,
             processes=rows if ok and gpu.listed else Missing("cannot list"),
         )
 
