@@ -151,7 +151,7 @@ def _guards_slots(server: Server) -> bool:
 
 
 def _prompt_cache(server: Server) -> str | None:
-    """Return how much of the RAM a llama-server's prompt cache may come to fill; None where nothing bounds it.
+    """Return how much RAM a llama-server's prompt cache may come to fill; None where nothing bounds it.
 
     8192 MiB unless it is told otherwise, which it takes over days: llama.cpp issue 25740.
     """

@@ -15,7 +15,7 @@ from supervisor.model.reading import Missing
 from supervisor.model.snapshot import Sighting
 from supervisor.model.trend import Growth, Trend
 
-# 30 s at the usual poll: longer than most requests, so that a worker that is not busy all the time rests in it.
+# 30 s at the usual poll: longer than most requests, so a worker that is not always busy rests in it.
 LOOKS_A_STRETCH: Final = 15
 # A worker rests while it holds no more than this share of what load puts on top of its floor ...
 RESTS_BELOW: Final = 0.25

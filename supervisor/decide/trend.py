@@ -77,9 +77,7 @@ def take(trend: Trend, reading: int | Missing, read_s: float, shortest_s: float)
     )
 
 
-def _opened(
-    trend: Trend, floors: tuple[Floor, ...], width_s: float, first: tuple[int, int, float]
-) -> Trend:
+def _opened(trend: Trend, floors: tuple[Floor, ...], width_s: float, first: tuple[int, int, float]) -> Trend:
     reading, held, read_s = first
     return Trend(width_s, floors, trend.growth, read_s, read_s, 1, reading, reading, read_s, held)
 

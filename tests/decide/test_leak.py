@@ -7,7 +7,7 @@ import pytest
 from decide.world import GIB, GPU_A, MIB, World, worker
 from supervisor.decide.leak import forecast
 from supervisor.model.action import Notice
-from supervisor.model.phase import Cause, Phase
+from supervisor.model.phase import Cause
 from supervisor.model.plan import DrainRule, GpuChoice, HttpTarget, MemoryCaps, WorkerPlan
 from supervisor.model.reading import Missing
 
@@ -115,7 +115,7 @@ def load(world: World, until_s: float, high: int) -> None:
     while world.now_s < until_s and world.of().restarts == 0:
         tree.memory_bytes += high  # type: ignore[operator]
         world.pass_s(130.0)
-        tree.memory_bytes -= high  # type: ignore[operator]
+        tree.memory_bytes -= high
         world.pass_s(20.0)
 
 

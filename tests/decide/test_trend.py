@@ -111,8 +111,8 @@ def test_the_slope_of_a_line_is_its_slope_whatever_a_few_outliers_say() -> None:
 
 
 def test_the_interval_is_that_of_sen() -> None:
-    # Gilbert 1987, section 16.5, worked with n = 10: N = 45, the spread is 3.29 * sqrt(125) = 36.78, the limits
-    # are the slopes of rank (45 - 36.78) / 2 = 4.1 and 45 - 4.1 + 1.
+    # Gilbert 1987, section 16.5, with n = 10: of 45 slopes, the spread is 3.29 * sqrt(125) = 36.78, and the
+    # limits are those of rank (45 - 36.78) / 2 = 4.1, and as many from the other end.
     floors = [Floor(float(at), at * at, at * at) for at in range(10)]
     slopes = sorted(float(a + b) for b in range(10) for a in range(b))
     assert slope_of(floors) == (slopes[22], slopes[3], slopes[41])

@@ -27,6 +27,7 @@ GIB = 1 << 30
 MIB = 1 << 20
 GPU_A = "GPU-aaaa"
 GPU_B = "GPU-bbbb"
+UNASKED = Missing("not asked")
 
 
 def worker(name: str = "chat", **fields: Any) -> WorkerPlan:  # noqa: ANN401 - any field of a plan
@@ -80,7 +81,7 @@ class Gpu:
     readable: bool = True  # how much is used can be read
     listed: bool = True  # its processes can be listed
     celsius: float = 40.0
-    percent: float | Missing = Missing("not asked")  # how busy it is
+    percent: float | Missing = UNASKED  # how busy it is
     frozen_s: float | None = None  # not read since then
 
 

@@ -28,7 +28,7 @@ class Trace(Struct, frozen=True):
 
 
 def _load(random: Random) -> Level:
-    """Return bursts of requests: a sawtooth, as caches of a request fill and are freed, with rests between."""
+    """Return bursts of requests with rests between them: in each a cache fills, and is freed."""
     height, period_s = random.uniform(0, 0.15) * ROOM, random.uniform(30, 900)
     duty = random.uniform(0.1, 0.8)
 
@@ -124,7 +124,13 @@ def leaks(count: int, seed: int) -> Iterator[Trace]:
         beat_s = random.choice((0.0, random.uniform(1, 600)))  # a leak that comes in portions
         rate = (ROOM - ramp) / length_s
 
-        def floor(at_s: float, ramp: float = ramp, over_s: float = over_s, beat_s: float = beat_s, rate: float = rate) -> float:  # noqa: E501
+        def floor(
+            at_s: float,
+            ramp: float = ramp,
+            over_s: float = over_s,
+            beat_s: float = beat_s,
+            rate: float = rate,
+        ) -> float:
             whole_s = at_s if beat_s == 0 else at_s // beat_s * beat_s
             return ramp * min(1.0, at_s / over_s) + rate * whole_s
 
