@@ -204,17 +204,18 @@ class _World:
 
     def _settle(self) -> float | None:
         """Take turns at one moment until nothing more is heard; return the next deadline."""
+        wake_s = None
         for _ in range(MOST_TURNS_AT_ONCE):
             news, self._inbox = tuple(self._inbox), []
             decision = decide(self._plan, self._memory, self._snapshot(), news)
-            before, self._memory = self._memory, decision.memory
+            before, self._memory, wake_s = self._memory, decision.memory, decision.wake_s
             for action in decision.actions:
                 self._carry_out(action)
             if decision.actions:
                 self._note(before)
             if not self._inbox:
                 break
-        return decision.wake_s
+        return wake_s
 
     def _snapshot(self) -> Snapshot:
         available = PLENTY_BYTES if self._available is None else self._available

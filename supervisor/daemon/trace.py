@@ -49,7 +49,7 @@ def read_trace(lines: Iterable[str]) -> Trace:
     rows = csv.reader(lines, strict=True)
     trace = Trace()
     try:
-        columns = _columns(next(rows, []))
+        columns = _columns(next(rows, ()))
         for row in rows:
             if row:
                 _add(trace, row, columns, rows.line_num)

@@ -126,9 +126,10 @@ def _rise(floors: Sequence[Floor], before: Sequence[Floor], cap_bytes: int) -> G
     half, quarter = floors[len(floors) // 2 :], len(floors) // 4
     now = _middle(floors[-quarter:])
     rise = now - _middle(floors[:quarter])
+    if rise < cap_bytes * LEAST_RISE:  # most lives end here, and no pairs are compared
+        return None
     swing = int(median(one.held_bytes - one.low_bytes for one in half))
-    # Cheap, and true of all that passes below: most lives end here, and no pairs are compared.
-    if rise < max(cap_bytes * LEAST_RISE, cap_bytes - swing - now):
+    if rise < cap_bytes - swing - now:  # cheap, and true of all that passes below
         return None
     if before and now <= max(one.low_bytes for one in before):
         return None

@@ -18,7 +18,7 @@ def over(memory: Callable[[int], int], plan: Plan, seconds: int, step_s: int = 1
 
 
 def plan_of(**fields: Any) -> Plan:  # noqa: ANN401 - any field of a plan
-    one = worker(**({"memory": MemoryCaps(cap_bytes=GIB)} | fields))
+    one = worker(memory=MemoryCaps(cap_bytes=GIB), **fields)
     return Plan(workers={"chat": one, "other": worker("other")})
 
 

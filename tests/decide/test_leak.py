@@ -18,7 +18,7 @@ RATE = 900 * MIB / (3 * HOUR_S)  # from 100 MiB, the cap is 3 hours and 5 minute
 
 
 def leaky(**fields: Any) -> WorkerPlan:  # noqa: ANN401 - any field of a plan
-    return worker(**({"memory": CAP} | fields))
+    return worker(memory=CAP, **fields)
 
 
 def leaking(plan: WorkerPlan, rate: float = RATE) -> World:
@@ -109,14 +109,22 @@ def test_planned_restarts_are_never_closer_than_the_forecast() -> None:
     assert world.of().last.cause is Cause.LEAK  # type: ignore[union-attr]
 
 
+def work(world: World, more_bytes: int) -> None:
+    """Let the worker hold so much more, or less, from now on."""
+    tree = world.tree()
+    assert isinstance(tree.memory_bytes, int)
+    tree.memory_bytes += more_bytes
+
+
 def load(world: World, until_s: float, high: int) -> None:
     """Let a worker that leaks be at work nearly all the time, `high` bytes above its floor."""
-    tree = world.tree()
-    while world.now_s < until_s and world.of().restarts == 0:
-        tree.memory_bytes += high  # type: ignore[operator]
+    life = world.life().run
+    while world.now_s < until_s and world.life().run == life:
+        work(world, high)
         world.pass_s(130.0)
-        tree.memory_bytes -= high
-        world.pass_s(20.0)
+        if world.life().run == life:
+            work(world, -high)
+            world.pass_s(20.0)
 
 
 def test_it_waits_for_a_moment_of_rest_and_counts_the_load_as_memory() -> None:
@@ -135,8 +143,7 @@ def test_it_waits_for_a_moment_of_rest_and_counts_the_load_as_memory() -> None:
 def test_at_work_it_waits_and_in_the_end_waits_no_longer() -> None:
     world = leaking(leaky(leak_forecast_s=1800.0))
     load(world, world.now_s + 2.1 * HOUR_S, 100 * MIB)
-    tree = world.tree()
-    tree.memory_bytes += 90 * MIB  # type: ignore[operator]
+    work(world, 90 * MIB)
     world.pass_s(0.2 * HOUR_S)
     assert world.of().restarts == 0
     world.pass_s(0.6 * HOUR_S)
@@ -194,7 +201,7 @@ def test_before_it_is_ready_and_warm_nothing_is_kept() -> None:
 
 
 def test_without_a_cap_nothing_is_kept() -> None:
-    world = leaking(leaky(memory=MemoryCaps()))
+    world = leaking(worker())
     world.pass_s(HOUR_S)
     assert (world.life().memory_trend.readings, world.life().vram_trend.readings) == (0, 0)
 

@@ -26,15 +26,17 @@ def found(trace: Trace) -> tuple[float, Growth] | None:
 
 
 @pytest.mark.slow
-def test_no_plateau_of_a_thousand_is_taken_for_a_leak() -> None:
-    assert [trace.kind for trace in plateaus(1000, seed=1) if found(trace) is not None] == []
+@pytest.mark.parametrize("seed", range(5))
+def test_no_plateau_of_a_thousand_is_taken_for_a_leak(seed: int) -> None:
+    assert [trace.kind for trace in plateaus(200, seed) if found(trace) is not None] == []
 
 
 @pytest.mark.slow
-def test_of_a_thousand_leaks_nearly_all_are_found_before_their_cap() -> None:
-    traces = list(leaks(1000, seed=2))
+@pytest.mark.parametrize("seed", range(10, 14))
+def test_of_a_thousand_leaks_nearly_all_are_found_before_their_cap(seed: int) -> None:
+    traces = list(leaks(250, seed))
     shares = sorted(one[0] / trace.readings[-1][0] for trace in traces if (one := found(trace)) is not None)
-    assert len(shares) >= 950
+    assert len(shares) >= 238  # 95 %
     assert shares[len(shares) // 2] < 0.7  # of the way to the cap
 
 
