@@ -33,7 +33,7 @@ class Forecast(Struct, frozen=True):
     in_s: float
     cap_bytes: int
     growth: Growth
-    last_bytes: int  # its newest reading
+    trend: Trend
 
     @property
     def reason(self) -> str:
@@ -91,7 +91,7 @@ def forecast(life: Life, now_s: float) -> Forecast | None:
         ("GPU memory", life.vram_trend, life.plan.vram_cap_bytes),
     )
     found = [
-        Forecast(what, _in_s(one.growth, cap_bytes, now_s), cap_bytes, one.growth, one.last_bytes)
+        Forecast(what, _in_s(one.growth, cap_bytes, now_s), cap_bytes, one.growth, one)
         for what, one, cap_bytes in series
         if one.growth is not None and cap_bytes is not None
     ]
@@ -150,6 +150,8 @@ def due(scratch: Scratch, life: Life) -> Pending | None:
     found = forecast(life, now_s)
     if found is None or found.in_s > within_s:
         return None
+    if now_s - found.trend.read_s > found.trend.width_s:  # nobody has seen it for long
+        return None
     if found.in_s > within_s * WAITS_UNTIL and not _rests(scratch, life, found):
         return None
     return Pending(Cause.LEAK, found.reason)
@@ -158,7 +160,7 @@ def due(scratch: Scratch, life: Life) -> Pending | None:
 def _rests(scratch: Scratch, life: Life, found: Forecast) -> bool:
     growth = found.growth
     floor_bytes = growth.level_bytes + growth.slope * (scratch.now_s - growth.at_s)
-    if found.last_bytes > floor_bytes + growth.swing_bytes * RESTS_BELOW:
+    if found.trend.last_bytes > floor_bytes + growth.swing_bytes * RESTS_BELOW:
         return False
     for uuid in life.gpus:
         sample = scratch.samples.get(uuid)

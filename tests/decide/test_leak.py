@@ -191,6 +191,18 @@ def test_what_was_not_read_neither_tells_nor_restarts() -> None:
     assert (world.of().restarts, told(world)) == (0, [])
 
 
+def test_a_leak_that_nobody_sees_any_more_restarts_nothing() -> None:
+    world = leaking(leaky(leak_forecast_s=1800.0))
+    world.pass_s(2.4 * HOUR_S)
+    assert len(told(world)) == 1
+    world.tree().memory_bytes = Missing("cannot read")
+    world.pass_s(3 * HOUR_S)
+    assert world.of().restarts == 0
+    found = forecast(world.life(), world.now_s)
+    assert found is not None
+    assert found.in_s == 0.0
+
+
 def test_before_it_is_ready_and_warm_nothing_is_kept() -> None:
     world = leaking(leaky(ready=HttpTarget("http://127.0.0.1:1/"), start_timeout_s=9 * HOUR_S))
     world.pass_s(HOUR_S)
