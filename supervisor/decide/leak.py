@@ -86,6 +86,8 @@ def forecast(life: Life, now_s: float) -> Forecast | None:
 
     `in_s` is the time until the idle floor and the usual load on top of it reach the cap together.
     """
+    if life.memory_trend.growth is None and life.vram_trend.growth is None:
+        return None  # as good as always, and asked at each look
     series = (
         ("memory", life.memory_trend, life.plan.memory.cap_bytes),
         ("GPU memory", life.vram_trend, life.plan.vram_cap_bytes),

@@ -227,3 +227,17 @@ def test_a_new_daemon_looks_anew_and_does_not_tell_again() -> None:
     assert world.life().memory_trend.floors == ()
     world.pass_s(0.5 * HOUR_S)
     assert len(told(world)) == 1
+
+
+def test_the_slope_is_found_anew_only_where_a_stretch_ends() -> None:
+    world = leaking(leaky())
+    world.pass_s(2.3 * HOUR_S)
+    changes: list[bool] = []
+    for _ in range(100):
+        before = world.life().memory_trend
+        world.pass_s(10.0)
+        after = world.life().memory_trend
+        if after.growth is not before.growth:
+            changes.append(after.floors is not before.floors)
+    assert len(changes) > 1
+    assert all(changes)

@@ -180,3 +180,20 @@ def test_growth_that_is_expected_is_no_leak_until_it_is_exceeded() -> None:
 def test_growth_that_is_expected_and_does_not_fit_below_the_cap_is_told_as_any_other() -> None:
     assert growth_of(line(40), CLOSE, plateau_bytes=45 * MIB) is None
     assert growth_of(line(40), CLOSE, plateau_bytes=46 * MIB) is not None
+
+
+def test_when_it_was_makes_no_difference() -> None:
+    later = [Floor(one.at_s + 1e6, one.low_bytes, one.held_bytes) for one in line(40)]
+    assert growth_of(later, int(163.6 * MIB)) is None
+    growth = growth_of(later, int(163.4 * MIB))
+    assert growth is not None
+    assert (growth.since_s, growth.at_s) == (1_000_000.0, 1_000_390.0)
+
+
+def test_a_rise_to_where_it_has_been_and_no_higher_is_no_leak() -> None:
+    # the last quarter of 16 floors on the line lies around 113.5 MiB
+    quiet = [Floor(10.0 * at - 480, 100 * MIB, 100 * MIB) for at in range(47)]
+    peak = Floor(-10.0, int(113.5 * MIB), int(113.5 * MIB))
+    assert growth_of([*quiet, peak, *line(16)], 120 * MIB) is None
+    lower = Floor(-10.0, int(113.4 * MIB), int(113.5 * MIB))
+    assert growth_of([*quiet, lower, *line(16)], 120 * MIB) is not None
