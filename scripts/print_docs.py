@@ -38,7 +38,6 @@ workers:
     memory: {cap: 1G, high: 2G, max: 3G, swap_max: 0}
     cpu: {quota: 50%}
     health: {llama: 'http://127.0.0.1:1'}
-    leak: {forecast: 30min}
     ladder: [{x: 4}]
 """
 

@@ -27,6 +27,7 @@ MODULES: Final[Mapping[str, str]] = {
     "schema": "config",
     "units": "units",
     "replay": "replay",
+    "simulate": "simulate",
     "completion": "completion",
     "version": "version",
 }

@@ -152,6 +152,7 @@ def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
         yield f"reaches its memory cap in {span(worker.forecast_s)} at this rate", "yellow"
     if worker.reported is not None:
         yield _reported(worker.reported), PRESSURE_COLOURS.get(worker.reported.level or "")
+        yield f"leaks: reaches its cap in {span(worker.forecast_s)} at this rate", "yellow"
     for reason in _reasons(worker.missing):
         yield reason, None
 

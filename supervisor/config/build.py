@@ -109,6 +109,7 @@ def _worker(base: str, replica: int | None, shape: WorkerShape, report: Report) 
         max_age_s=shape.max_age,
         max_age_jitter=shape.max_age_jitter,
         leak_forecast_s=shape.leak.forecast,
+        leak_plateau_bytes=shape.leak.plateau or 0,
         start_timeout_s=shape.start_timeout,
         stop_signal=shape.stop_signal,
         stop_again_s=shape.stop_again,

@@ -27,8 +27,6 @@ def _of_file(plan: Plan) -> Iterator[str]:
 def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:
     if worker.ladder:
         yield "ladder", "it restarts with the same settings"
-    if worker.leak_forecast_s is not None:
-        yield "leak", "only the cap restarts it"
     if not direct:
         return
     limits = worker.memory

@@ -95,6 +95,8 @@ def keys_of(name: str, server: Server, path: Path, report: Report) -> Mapping[st
     keys = dict(preset.keys)
     if name == "llama-server":
         _adapt(keys, server, path, report)
+    if name == "llama-server" and (plateau := _prompt_cache(server)) is not None:
+        keys["leak"] = {"plateau": plateau}
     if all(probe in server.written for probe in _PROBES if probe in keys):
         return {key: value for key, value in keys.items() if key not in _PROBES}
     url = _url(preset, server)
@@ -168,6 +170,16 @@ def _guards_slots(server: Server) -> bool:
         return True
     counts = has_flag(server.command, "--metrics") or "LLAMA_ARG_ENDPOINT_METRICS" in server.environment
     return has_flag(server.command, "--no-slots") and not counts
+
+
+def _prompt_cache(server: Server) -> str | None:
+    """Return how much RAM a llama-server's prompt cache may come to fill; None where nothing bounds it.
+
+    8192 MiB unless it is told otherwise, which it takes over days: llama.cpp issue 25740.
+    """
+    written = flag(server.command, "--cache-ram", "-cram")
+    mib = written or server.environment.get("LLAMA_ARG_CACHE_RAM") or "8192"
+    return f"{mib}MiB" if mib.isascii() and mib.isdecimal() else None
 
 
 def _url(preset: Preset, server: Server) -> str | None:

@@ -144,6 +144,7 @@ class LeakShape(Struct, frozen=True, forbid_unknown_fields=True):
     forecast: Annotated[
         Period | None, _says("restart at an idle moment if the trend reaches the cap within this")
     ] = None
+    plateau: Annotated[Size | None, _says("this much growth is expected: caches that fill up")] = None
 
 
 class ReadyShape(Struct, frozen=True, forbid_unknown_fields=True):

@@ -135,6 +135,7 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
             life.ready_s,
             life.start_by_s,
             life.was_below_cap,
+            life.leak_told,
             life.seen_gpus,
             life.told,
         )

@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
+from supervisor.decide.leak import forecast
 from supervisor.decide.needs import need_of
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
@@ -171,7 +172,7 @@ def _worker(
         rung=remembered.rung,
         settings=plan.settings if life is None else life.settings,
         oom_events=remembered.oom_events,
-        forecast_s=None,  # nothing forecasts yet
+        forecast_s=_forecast_s(remembered, snapshot.taken_s),
         held=remembered.held,
         run=None if life is None else life.run,
         waits_for=remembered.waits_for,
@@ -216,6 +217,13 @@ def _restart_in_s(remembered: WorkerMemory, age_s: float | None, max_age_s: floa
     if age_s is None or max_age_s is None or remembered.phase not in _AGEING:
         return None
     return round(max(0.0, max_age_s - age_s), 3)
+
+
+def _forecast_s(remembered: WorkerMemory, now_s: float) -> float | None:
+    if remembered.life is None or remembered.phase is not Phase.READY:
+        return None
+    found = forecast(remembered.life, now_s)
+    return None if found is None else round(found.in_s, 3)
 
 
 def _enforcement(plan: WorkerPlan, life: Life | None, gpus: tuple[GpuSample, ...]) -> str:

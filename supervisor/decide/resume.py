@@ -43,6 +43,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         max_age_s=life.max_age_s,
         start_by_s=life.start_by_s,
         was_below_cap=life.was_below_cap,
+        leak_told=life.leak_told,
         seen_gpus=life.seen_gpus,
         heartbeat_s=now_s if life.plan.heartbeat_s is not None else None,  # nobody was there to hear it
         probe_due_s=now_s if asked else life.probe_due_s,

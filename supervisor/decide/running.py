@@ -4,7 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.decide import caps
+from supervisor.decide import caps, leak
 from supervisor.decide.footprint import with_footprint
 from supervisor.decide.progress import answer_s, watch_progress
 from supervisor.decide.scratch import Scratch
@@ -30,6 +30,8 @@ def take_readings(scratch: Scratch, worker: WorkerMemory, seen: Sighting) -> Wor
         return worker
     life = _weigh_memory(life, seen)
     life = with_footprint(_weigh_vram(life, seen), seen)
+    if worker.phase is Phase.READY:
+        life = leak.watch(life, seen, scratch.plan.poll_interval_s)
     if life.sample_s is not None and worker.phase not in {Phase.STARTING, Phase.READY}:
         life = replace(life, sample_s=None)  # it goes already: no cap is to be met in time
     if life is worker.life:
@@ -91,7 +93,9 @@ def judge(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         return worker
     if (order := _heartbeat_order(scratch, life)) is not None:
         return stop(scratch, worker, order)
-    if (pending := worker.pending or _age(scratch, life)) is not None:
+    worker = leak.tell(scratch, worker)
+    life = worker.life or life
+    if (pending := worker.pending or _age(scratch, life) or leak.due(scratch, life)) is not None:
         worker = _when_possible(scratch, worker, life, pending)
     return _probe_health(scratch, worker, life) if worker.phase is Phase.READY else worker
 

@@ -12,6 +12,7 @@ from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.report import Report, Words
 from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
+from supervisor.model.trend import Trend
 
 
 class After(StrEnum):
@@ -90,6 +91,9 @@ class Life(Struct, frozen=True):
     last_memory_bytes: int | None = None
     growth_bytes_s: float = 0.0  # between the last two readings
     sample_s: float | None = None  # when its memory is to be read again, where that is before the next look
+    memory_trend: Trend = Trend()  # since it is ready and warm
+    vram_trend: Trend = Trend()
+    leak_told: bool = False
     seen_gpus: tuple[str, ...] = ()  # UUIDs on which it held memory
     heartbeat_s: float | None = None
     probe_due_s: float | None = None  # None: none is wanted

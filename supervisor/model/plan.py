@@ -143,6 +143,7 @@ class WorkerPlan(Struct, frozen=True):
     max_age_s: float | None = None
     max_age_jitter: float = 0.1  # a fraction of max_age_s, either way
     leak_forecast_s: float | None = None
+    leak_plateau_bytes: int = 0  # growth of caches that is expected, and no leak
     start_timeout_s: float = 300.0
     stop_signal: int = 15
     stop_again_s: float | None = None

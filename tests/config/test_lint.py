@@ -198,7 +198,6 @@ web: {listen: '127.0.0.1:1'}
         "alerts: nobody is told",
         "web: there is no web face yet",
         "workers.a.ladder: it restarts with the same settings",
-        "workers.a.leak: only the cap restarts it",
     )
     assert check(text.replace("LAUNCHER", "direct")).later == (
         *common,

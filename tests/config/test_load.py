@@ -144,6 +144,7 @@ def test_the_interface_s_own_example_loads(check: Check, tmp_path: Path) -> None
         max_age_s=3600.0,
         max_age_jitter=0.1,
         leak_forecast_s=1800.0,
+        leak_plateau_bytes=8589934592,
         start_timeout_s=300.0,
         stop_signal=15,
         stop_again_s=None,
@@ -478,3 +479,27 @@ def test_the_shipped_file_is_plain_yaml() -> None:
         *("poll_interval", "launcher", "stop_workers", "host", "gpu"),
         *("defaults", "workers", "alerts", "web"),
     }
+
+
+@pytest.mark.parametrize(
+    ("keys", "plateau_bytes"),
+    [
+        ("", 8 << 30),
+        (", environment: {LLAMA_ARG_CACHE_RAM: 100}", 100 << 20),
+        (", environment: {LLAMA_ARG_CACHE_RAM: -1}", 0),
+        (", leak: {plateau: 1G}", 1 << 30),
+        (", leak: {forecast: 1h}", 8 << 30),
+    ],
+)
+def test_the_prompt_cache_of_a_llama_server_is_growth_that_is_expected(
+    check: Callable[[str], Loaded], keys: str, plateau_bytes: int
+) -> None:
+    def loaded(command: str) -> int:
+        plan = check(f"workers: {{a: {{preset: llama-server, command: {command}{keys}}}}}\n").plan
+        assert plan is not None
+        return plan.workers["a"].leak_plateau_bytes
+
+    assert loaded("[llama-server, --port, 8081]") == plateau_bytes
+    assert loaded("[llama-server, --port, 8081, --cache-ram, 512]") == (
+        1 << 30 if "plateau" in keys else 512 << 20
+    )
