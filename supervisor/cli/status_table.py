@@ -149,10 +149,9 @@ def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     if worker.rung or worker.oom_events:
         yield f"rung {worker.rung} after {worker.oom_events} times out of memory", "yellow"
     if worker.forecast_s is not None:
-        yield f"reaches its memory cap in {span(worker.forecast_s)} at this rate", "yellow"
+        yield f"leaks: reaches its cap in {span(worker.forecast_s)} at this rate", "yellow"
     if worker.reported is not None:
         yield _reported(worker.reported), PRESSURE_COLOURS.get(worker.reported.level or "")
-        yield f"leaks: reaches its cap in {span(worker.forecast_s)} at this rate", "yellow"
     for reason in _reasons(worker.missing):
         yield reason, None
 

@@ -52,6 +52,8 @@ WORKER_KEYS = [
     "run",
     "waits_for",
     "processes",
+    "needs_memory_bytes",
+    "needs_vram_bytes",
     "reported",
     "missing",
 ]

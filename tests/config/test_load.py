@@ -436,6 +436,7 @@ workers:
         "workers.w.health.llama: http://127.0.0.1:81",
         "workers.w.stop_signal: SIGTERM",
         "workers.w.environment.GGML_NO_BACKTRACE: 1",
+        "workers.w.leak.plateau: 8192MiB",
     )
     assert check("workers: {w: {command: sleep 5}}").filled == ()
 
