@@ -70,7 +70,7 @@ class SystemdLauncher:
         self.output = JournalOutput()
         raise_file_limit()  # six descriptors a worker are kept
         loop = asyncio.get_running_loop()
-        self._lives = UnitLives(tell, warn, nudge, loop)
+        self._lives = UnitLives(tell, warn, nudge, loop, self.output.last_words)
         self.trees = self._lives.trees
         self._memory_total_bytes = places.memory_total_bytes
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))

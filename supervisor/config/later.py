@@ -29,8 +29,6 @@ def _of_file(plan: Plan) -> Iterator[str]:
 def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:
     if worker.health is not None and isinstance(worker.health.target, LlamaTarget):
         yield "health.llama", "that its slots answer is judged, their progress is not yet"
-    if worker.ladder:
-        yield "ladder", "it restarts with the same settings"
     if worker.leak_forecast_s is not None:
         yield "leak", "only the cap restarts it"
     if not direct:

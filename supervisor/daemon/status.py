@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
+from supervisor.decide.ladder import settings_on
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
@@ -160,7 +161,7 @@ def _worker(
         if last is None
         else LastRestartStatus(last.cause, last.reason, utc_text(last.wall_s)),
         rung=remembered.rung,
-        settings=plan.settings if life is None else life.settings,
+        settings=settings_on(plan, remembered.rung) if life is None else life.settings,
         oom_events=remembered.oom_events,
         forecast_s=None,  # nothing forecasts yet
         held=remembered.held,

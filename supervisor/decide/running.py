@@ -5,6 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide import caps
+from supervisor.decide.ladder import climb
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import in_the_way, sibling_down, sibling_held
 from supervisor.decide.stopping import Order, stop
@@ -88,7 +89,7 @@ def judge(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         return worker
     if (order := _heartbeat_order(scratch, life)) is not None:
         return stop(scratch, worker, order)
-    if (pending := worker.pending or _age(scratch, life)) is not None:
+    if (pending := worker.pending or _age(scratch, life) or climb(worker, life, scratch.now_s)) is not None:
         worker = _when_possible(scratch, worker, life, pending)
     return _probe_health(scratch, worker, life) if worker.phase is Phase.READY else worker
 
