@@ -284,10 +284,10 @@ class DirectLauncher:
     def _adopt_life(self, worker: str, life: Life, identity: Identity) -> bool:
         """Follow an earlier life; return whether its main process is alive, else tell its end."""
         record = self._runs.read(worker)
-        known = record is not None and record.run == life.run
-        run = Run(worker, life.run, identity, record.output_at if known and record else None)
-        if run.output_at is not None:
-            self.output.begin(worker, run.output_at)
+        at = record.output_at if record is not None and record.run == life.run else None
+        if at is not None:
+            self.output.begin(worker, at)
+        run = Run(worker, life.run, identity, at)
         pidfd = hold(identity)
         self._follow(run, pidfd)
         if pidfd is None:

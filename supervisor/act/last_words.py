@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from supervisor.act.output import shown
 from supervisor.llama.exits import why_it_died
 from supervisor.model.news import Exited
 from supervisor.model.verdict import Verdict
@@ -33,6 +34,7 @@ async def verdict_of(read: Callable[[], Sequence[str]]) -> Verdict | None:
     """
     try:
         async with asyncio.timeout(LATEST_S):
-            return await asyncio.to_thread(lambda: why_it_died(read()))
+            found = await asyncio.to_thread(lambda: why_it_died(read()))
     except (OSError, RuntimeError):  # TimeoutError is the first; the second: no thread can be started
         return None
+    return None if found is None else Verdict(found.death, shown(found.line))

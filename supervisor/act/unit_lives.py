@@ -129,6 +129,7 @@ class UnitLives:
         self._events.drain()
         life.running, life.over = False, True
         self._exits.drop(run)
+        life.invocation = life.invocation or state.invocation  # it may be gone before it could be followed
         news = end_of(life.order.worker, run, state, self._events.counters(run), signalled=life.signalled)
         if may_tell(news) and life.invocation and not life.signalled and not life.stopped_by_hand:
             life.by_hand = self.go(self._tell_why(life, news, life.by_hand))

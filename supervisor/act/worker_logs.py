@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.act.last_words import LINES, WORDS_BYTES
-from supervisor.act.output import TAIL_BYTES, last_lines
+from supervisor.act.output import TAIL_BYTES, last_lines, raw_lines
 
 LIMIT_BYTES: Final = 16 << 20
 MODE: Final = 0o640  # what a worker prints may be private
@@ -47,7 +47,7 @@ class WorkerLogs:
         return self._began[worker]
 
     def last_words(self, worker: str) -> tuple[str, ...]:
-        """Return the last lines of a worker's newest run; none where it is not known where that began.
+        """Return the last lines of a worker's newest run as they are; none where its begin is not known.
 
         64 KiB and 200 lines at most. Blocks: for a thread. Raises OSError.
         """
@@ -58,7 +58,7 @@ class WorkerLogs:
             size = os.fstat(file.fileno()).st_size
             began = began if began <= size else 0  # it was shortened since
             file.seek(max(began, size - WORDS_BYTES))
-            return last_lines(file.read(WORDS_BYTES), LINES)
+            return raw_lines(file.read(WORDS_BYTES), LINES)
 
     def tail(self, worker: str, lines: int) -> tuple[str, ...]:
         """Return the last lines of a worker's output; see `Output`."""

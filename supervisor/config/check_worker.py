@@ -4,7 +4,6 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
-from operator import or_
 from pathlib import Path as File
 from typing import Final
 
@@ -97,9 +96,13 @@ def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
             report.fault((*path, "ladder", index, name), "may not change: ready, health or drain uses it")
     replicas = (None,) if worker.replicas == 1 else (1, worker.replicas)
     for at, text in _texts(worker, path):
-        for settings in accumulate(worker.ladder, or_, initial=worker.settings):
+        for settings in accumulate(worker.ladder, _overlaid, initial=worker.settings):
             for replica in replicas:
                 _check_text(text, (settings, replica), at, report)
+
+
+def _overlaid(settings: dict[str, Setting], rung: dict[str, Setting]) -> dict[str, Setting]:
+    return settings | rung
 
 
 def _check_text(

@@ -15,6 +15,7 @@ from supervisor.model.action import Field, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, Life, Stop, WorkerMemory
 from supervisor.model.news import Exited, LaunchFailed
 from supervisor.model.phase import Cause
+from supervisor.model.plan import HttpTarget, NotifyTarget, TcpTarget
 from supervisor.model.verdict import Death
 
 SIGBUS: Final = 7
@@ -69,7 +70,7 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
     if begun is None:
         reason = f"{ending.how} after {scratch.now_s - life.launched_s:.1f} s"
         if ending.what:
-            reason += f", {'starting' if life.ready_s is None else 'serving'}: {ending.what}"
+            reason += f"{_when(life)}: {ending.what}"
         order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
         _end_unasked(scratch, scratch.workers[worker.name], order, fields)
         return
@@ -113,11 +114,24 @@ def _what_follows(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exit
     if ending.budget is Budget.OOM:
         return _one_rung_down(scratch, worker, life, ending)
     reason, budget = ending.how, ending.budget
-    if ending.then is After.HOLD:
+    if ending.then is After.HOLD and not _has_served(life):
         reason = f"{reason}; `gpu-supervisor reset {worker.name}` tries again"
-    elif news.verdict is not None and news.verdict.death is Death.HARDWARE:
+        return Order(ending.cause, reason, After.HOLD, counts=True)
+    if news.verdict is not None and news.verdict.death is Death.HARDWARE:
         reason += _quarantine(scratch, worker, life, news.verdict.line)
-    return Order(ending.cause, reason, ending.then, counts=True, budget=budget)
+    return Order(ending.cause, reason, After.RESTART, counts=True, budget=budget)
+
+
+def _when(life: Life) -> str:
+    if _has_served(life):
+        return ", serving"
+    return ", starting" if life.ready_s is None else ""
+
+
+def _has_served(life: Life) -> bool:
+    """Say whether it was seen to be ready: what it served with then, a bad model say, it did not die of."""
+    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget)
+    return proof and life.ready_s is not None
 
 
 def _one_rung_down(scratch: Scratch, worker: WorkerMemory, life: Life, ending: Ending) -> Order:

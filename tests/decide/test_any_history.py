@@ -30,6 +30,7 @@ from supervisor.model.plan import (
     WorkerPlan,
 )
 from supervisor.model.reading import Missing
+from supervisor.model.verdict import Death, Verdict
 
 HTTP = HttpTarget("http://127.0.0.1:8081/health")
 QUICK: dict[str, Any] = {
@@ -52,6 +53,10 @@ def variants(which: int) -> Plan:
         drain=DrainRule(CommandTarget(("idle",)), timeout_s=6.0),
         stop_again_s=2.0,
         priority=1,
+        command=("serve", "{n_gpu_layers}", "{ctx}"),
+        settings={"n_gpu_layers": 25, "ctx": 4096},
+        ladder=({"n_gpu_layers": 15}, {"ctx": 2048}),
+        climb_after_s=100.0 if which else None,
         **QUICK,
     )
     whisper = worker(
@@ -110,6 +115,13 @@ class Histories(RuleBasedStateMachine):
             if tree.main:
                 tree.others = [tree.pid + 1] if child else tree.others
                 self.world.end_main(tree, code=code, signum=None if code is not None else 11)
+        self.world.settle()
+
+    @rule(name=NAMES, death=st.sampled_from(list(Death)))
+    def a_worker_says_why_it_dies(self, name: str, death: Death) -> None:
+        for tree in self.trees(name):
+            if tree.main:
+                self.world.end_main(tree, code=1, signum=None, verdict=Verdict(death, "its line"))
         self.world.settle()
 
     @rule(name=NAMES, obeys=st.booleans(), killable=st.booleans(), child=st.booleans())
@@ -218,6 +230,9 @@ class Histories(RuleBasedStateMachine):
                 True,
                 0,
             )
+        for name in world.memory.workers:  # an operator trusts a GPU again that was called broken
+            if any(gpu.until_reset for gpu in world.memory.gpus.values()):
+                world.settle(world.asks("reset", name))
         for _ in range(80):
             for tree in world.trees.values():
                 tree.obeys, tree.killable, tree.seen = True, True, True

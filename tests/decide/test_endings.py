@@ -55,14 +55,26 @@ def test_what_cannot_help_itself_is_held_at_once_with_the_line_and_the_words_tha
     assert world.phase() is Phase.STARTING
 
 
+def test_a_worker_that_has_served_is_not_held_for_words_about_a_model() -> None:
+    """It may have been asked to load another one; whether its own is bad its next start shows."""
+    world = World(worker(ready=NotifyTarget()))
+    world.settle()
+    world.settle(world.notifies(ready=True))
+    assert world.phase() is Phase.READY
+    dies(world, Death.BAD_MODEL, "failed to read magic")
+    assert world.phase() is Phase.WAITING
+    assert world.told("worker exited")[0].reason == (
+        "exited with status 1 after 0.0 s, serving: its model cannot be loaded: failed to read magic"
+    )
+
+
 def test_a_port_in_use_is_tried_again_in_its_own_words() -> None:
     world = begun(worker())
     dies(world, Death.PORT_IN_USE, "couldn't bind HTTP server socket")
     assert world.phase() is Phase.WAITING
     [told] = world.told("worker exited")
     assert told.reason == (
-        "exited with status 1 after 10.0 s, serving: it cannot listen on its port:"
-        " couldn't bind HTTP server socket"
+        "exited with status 1 after 10.0 s: it cannot listen on its port: couldn't bind HTTP server socket"
     )
     world.pass_s(2.0)
     assert world.phase() is Phase.READY

@@ -9,7 +9,7 @@ from decide.test_endings import dies
 from decide.world import GIB, GPU_A, World, worker
 from supervisor.decide.ladder import settings_on
 from supervisor.decide.resume import after_reboot
-from supervisor.model.action import Launch
+from supervisor.model.action import Launch, Notice
 from supervisor.model.memory import After, Memory, WorkerMemory
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import BreachRule, GpuChoice, MemoryCaps, RestartRule, WorkerPlan
@@ -70,7 +70,7 @@ def test_each_out_of_memory_death_is_followed_by_the_next_rung_and_in_the_end_by
     reasons.append(dies_of_vram(world))
     assert launched(world) == ({"n_gpu_layers": 0, "ctx": 2048}, ())
     died = "out of GPU memory: cudaMalloc failed: out of memory"
-    assert [reason.partition(", serving: ")[2] for reason in reasons] == [
+    assert [reason.partition(" s: ")[2] for reason in reasons] == [
         f"{died}; next with n_gpu_layers 25 -> 15 (rung 1 of 2)",
         f"{died}; next with n_gpu_layers 15 -> 8, ctx 4096 -> 2048 (rung 2 of 2)",
         f"{died}; next on the CPU: n_gpu_layers 8 -> 0, no GPU visible",
@@ -203,7 +203,7 @@ def test_another_model_or_gpu_begins_the_ladder_anew(changed: dict[str, Any]) ->
     world.pass_s(6.0)
     assert (world.of().rung, world.of().oom_events) == (0, 0)
     assert launched(world)[0]["n_gpu_layers"] == 25
-    assert "ladder begun anew" in {one.event for one in world.log if hasattr(one, "event")}
+    assert "ladder begun anew" in {one.event for one in world.log if isinstance(one, Notice)}
 
 
 def test_another_gpu_at_the_same_index_begins_the_ladder_anew() -> None:
