@@ -119,10 +119,18 @@ class Histories(RuleBasedStateMachine):
 
     @rule(name=NAMES, death=st.sampled_from(list(Death)))
     def a_worker_says_why_it_dies(self, name: str, death: Death) -> None:
+        self.dies_of(name, death)
+        self.world.settle()
+
+    @rule(death=st.sampled_from([Death.VRAM_OOM, Death.HOST_OOM]), span_s=st.sampled_from([0.0, 9.0, 9.0]))
+    def the_one_with_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
+        self.dies_of("chat", death)
+        self.world.pass_s(span_s)
+
+    def dies_of(self, name: str, death: Death) -> None:
         for tree in self.trees(name):
             if tree.main:
                 self.world.end_main(tree, code=1, signum=None, verdict=Verdict(death, "its line"))
-        self.world.settle()
 
     @rule(name=NAMES, obeys=st.booleans(), killable=st.booleans(), child=st.booleans())
     def a_worker_hangs_or_not(self, name: str, obeys: bool, killable: bool, child: bool) -> None:  # noqa: FBT001
