@@ -25,29 +25,20 @@ class Ending(Struct, frozen=True):
     """What an end comes to."""
 
     cause: Cause
-    how: str
     what: str = ""  # its verdict, in words
+    how: str = ""
     then: After = After.RESTART
     budget: Budget = Budget.ORDINARY
 
 
-class Finding(Struct, frozen=True):
-    """What a verdict comes to."""
-
-    cause: Cause
-    what: str
-    then: After = After.RESTART
-    budget: Budget = Budget.ORDINARY
-
-
-FINDINGS: Final[Mapping[Death, Finding]] = {
-    Death.VRAM_OOM: Finding(Cause.VRAM_OOM, "out of GPU memory", budget=Budget.OOM),
-    Death.HOST_OOM: Finding(Cause.HOST_OOM, "it was refused memory", budget=Budget.OOM),
-    Death.BAD_MODEL: Finding(Cause.EXIT, "its model cannot be loaded", After.HOLD),
-    Death.BAD_ARGUMENTS: Finding(Cause.EXIT, "it does not take its arguments", After.HOLD),
-    Death.PORT_IN_USE: Finding(Cause.EXIT, "it cannot listen on its port", budget=Budget.PORT),
-    Death.POISONED: Finding(Cause.GPU_FAULT, "its context on the GPU was lost", budget=Budget.GPU),
-    Death.HARDWARE: Finding(Cause.GPU_FAULT, "its GPU failed", budget=Budget.GPU),
+FINDINGS: Final[Mapping[Death, Ending]] = {
+    Death.VRAM_OOM: Ending(Cause.VRAM_OOM, "out of GPU memory", budget=Budget.OOM),
+    Death.HOST_OOM: Ending(Cause.HOST_OOM, "it was refused memory", budget=Budget.OOM),
+    Death.BAD_MODEL: Ending(Cause.EXIT, "its model cannot be loaded", After.HOLD),
+    Death.BAD_ARGUMENTS: Ending(Cause.EXIT, "it does not take its arguments", After.HOLD),
+    Death.PORT_IN_USE: Ending(Cause.EXIT, "it cannot listen on its port", budget=Budget.PORT),
+    Death.POISONED: Ending(Cause.GPU_FAULT, "its context on the GPU was lost", budget=Budget.GPU),
+    Death.HARDWARE: Ending(Cause.GPU_FAULT, "its GPU failed", budget=Budget.GPU),
 }
 
 
@@ -90,12 +81,12 @@ def _ending(news: Exited) -> Ending:
     detail = f" ({news.detail})" if news.detail else ""
     if news.oom_kill:
         how = f"killed by the kernel's OOM killer{detail}"
-        return Ending(Cause.HOST_OOM_KILL, how, budget=Budget.OOM)
+        return Ending(Cause.HOST_OOM_KILL, how=how, budget=Budget.OOM)
     cause, how = _status(news, detail)
     if news.verdict is None:
-        return Ending(cause, how)
+        return Ending(cause, how=how)
     found = FINDINGS[news.verdict.death]
-    return Ending(found.cause, how, f"{found.what}: {news.verdict.line}", found.then, found.budget)
+    return replace(found, how=how, what=f"{found.what}: {news.verdict.line}")
 
 
 def _status(news: Exited, detail: str) -> tuple[Cause, str]:
