@@ -34,8 +34,8 @@ class Ending(Struct, frozen=True):
 FINDINGS: Final[Mapping[Death, Ending]] = {
     Death.VRAM_OOM: Ending(Cause.VRAM_OOM, "out of GPU memory", budget=Budget.OOM),
     Death.HOST_OOM: Ending(Cause.HOST_OOM, "it was refused memory", budget=Budget.OOM),
-    Death.BAD_MODEL: Ending(Cause.EXIT, "its model cannot be loaded", After.HOLD),
-    Death.BAD_ARGUMENTS: Ending(Cause.EXIT, "it does not take its arguments", After.HOLD),
+    Death.BAD_MODEL: Ending(Cause.EXIT, "its model cannot be loaded", then=After.HOLD),
+    Death.BAD_ARGUMENTS: Ending(Cause.EXIT, "it does not take its arguments", then=After.HOLD),
     Death.PORT_IN_USE: Ending(Cause.EXIT, "it cannot listen on its port", budget=Budget.PORT),
     Death.POISONED: Ending(Cause.GPU_FAULT, "its context on the GPU was lost", budget=Budget.GPU),
     Death.HARDWARE: Ending(Cause.GPU_FAULT, "its GPU failed", budget=Budget.GPU),
