@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.act.adoption import begun_without_identity, main_process, recorded_identity, wait_for_marks
 from supervisor.act.drain_command import DrainCommands
@@ -18,6 +19,7 @@ from supervisor.act.exits import Ending, Exits
 from supervisor.act.hearing import Callbacks
 from supervisor.act.identity import hold, identify
 from supervisor.act.inheritance import become_subreaper, hand_down_default_signals, raise_file_limit
+from supervisor.act.last_words import may_tell, verdict_of
 from supervisor.act.launcher import Tell
 from supervisor.act.notify_socket import NotifySockets
 from supervisor.act.orphans import reap_orphans
@@ -87,6 +89,9 @@ class DirectLauncher:
         callbacks = Callbacks(tell, warn, self._may_speak)
         self._notify = NotifySockets(places.runtime_dir / "notify", callbacks, loop)
         self._exits = Exits(loop, self._ended)
+        self._loop = loop
+        self._asked: set[str] = set()  # runs that were sent a signal
+        self._telling: set[asyncio.Task[None]] = set()
         self._lives: dict[str, Run] = {}  # by run, from its launch to its forgetting
 
     def stirred(self) -> frozenset[str]:
@@ -110,6 +115,7 @@ class DirectLauncher:
 
     def signal(self, order: Signal) -> None:
         """Send one signal to the main process; without effect once it is gone. Raises OSError."""
+        self._asked.add(order.run)
         self._exits.signal(order.run, order.signum)
 
     def kill(self, order: Kill) -> None:
@@ -118,6 +124,7 @@ class DirectLauncher:
         A main process without others is not looked for twice: full passes for each of 500 workers that
         are killed together would stop the loop for 15 s. What it forked meanwhile shows in the next turn.
         """
+        self._asked.add(order.run)
         try:
             self._exits.signal(order.run, signal.SIGKILL)  # also where /proc cannot be read
         finally:  # also where the main process refuses it, being another user's by now
@@ -129,6 +136,7 @@ class DirectLauncher:
         """Let go of a life: its record, its socket and its tree. Raises OSError."""
         self._exits.drop(order.run)
         self._forest.forget(order.run)
+        self._asked.discard(order.run)
         if self._lives.pop(order.run, None) is not None:
             self._notify.drop(order.worker)
             self._runs.remove(order.worker, order.run)
@@ -217,6 +225,8 @@ class DirectLauncher:
 
     def close(self) -> None:
         """Let go of everything; workers run on, and their records and sockets stay for the next daemon."""
+        for task in self._telling:
+            task.cancel()
         self._exits.close()
         self._notify.close()
         self._sole.close()
@@ -248,16 +258,17 @@ class DirectLauncher:
             output = self.output.open(order.worker)
             after.callback(os.close, output)
             program = worker_program(order, credentials, output, notify)
-            self._runs.write(Run(order.worker, order.run))
+            begun = Run(order.worker, order.run, output_at=self.output.begin(order.worker))
+            self._runs.write(begun)
             try:
                 child = spawn(program, self._file_limits)
             except CannotLaunchError:  # whatever else is raised, the child may run: its record stays
                 self._runs.remove(order.worker, order.run)
                 raise
-            self._launched(order, child)
+            self._launched(begun, child)
             undo.pop_all()
 
-    def _launched(self, order: Launch, child: Child) -> None:
+    def _launched(self, begun: Run, child: Child) -> None:
         """Hold on to a child, or end it where that fails."""
         try:
             identity = identify(child.pid)
@@ -265,10 +276,11 @@ class DirectLauncher:
             signal.pidfd_send_signal(child.pidfd, signal.SIGKILL)
             os.close(child.pidfd)  # reaped as an orphan
             raise
-        self._follow(Run(order.worker, order.run, identity), child.pidfd)
+        life = replace(begun, identity=identity)
+        self._follow(life, child.pidfd)
         with contextlib.suppress(OSError):  # a full disk: the marker will do
-            self._runs.write(Run(order.worker, order.run, identity))
-        self._tell(Launched(order.worker, order.run, identity))
+            self._runs.write(life)
+        self._tell(Launched(begun.worker, begun.run, identity))
 
     def _follow(self, life: Run, pidfd: int | None) -> None:
         self._lives[life.run] = life
@@ -279,7 +291,11 @@ class DirectLauncher:
 
     def _adopt_life(self, worker: str, life: Life, identity: Identity) -> bool:
         """Follow an earlier life; return whether its main process is alive, else tell its end."""
-        run = Run(worker, life.run, identity)
+        record = self._runs.read(worker)
+        at = record.output_at if record is not None and record.run == life.run else None
+        if at is not None:
+            self.output.begin(worker, at)
+        run = Run(worker, life.run, identity, at)
         pidfd = hold(identity)
         self._follow(run, pidfd)
         if pidfd is None:
@@ -313,4 +329,14 @@ class DirectLauncher:
     def _ended(self, run: str, ending: Ending) -> None:
         worker = self._lives[run].worker
         self._notify.hear_out(worker, run)
-        self._tell(Exited(worker, run, ending.code, ending.signal))
+        news = Exited(worker, run, ending.code, ending.signal)
+        if run in self._asked or not may_tell(news):
+            self._tell(news)
+            return
+        task = self._loop.create_task(self._tell_why(news))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_why(self, news: Exited) -> None:
+        verdict = await verdict_of(partial(self.output.last_words, news.worker))
+        self._tell(replace(news, verdict=verdict))

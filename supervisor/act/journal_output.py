@@ -5,10 +5,12 @@ import time
 from typing import Final
 
 from supervisor.act.journalctl import SEARCH, printed_by, run_journalctl
-from supervisor.act.output import TAIL_BYTES, last_lines
+from supervisor.act.last_words import LATEST_S, LINES, WORDS_BYTES
+from supervisor.act.output import TAIL_BYTES, last_lines, raw_lines
 
 TAIL_S: Final = 5.0
 SYNC_S: Final = 2.0
+WORDS_SYNC_S: Final = LATEST_S / 2
 
 
 class JournalOutput:
@@ -27,7 +29,18 @@ class JournalOutput:
         if lines <= 0:
             return ()
         begun_s = time.monotonic()
-        with contextlib.suppress(OSError):  # what was printed last may still be on its way to the journal
-            run_journalctl(("--sync",), TAIL_BYTES, begun_s + SYNC_S, self._search)
+        self._sync(begun_s + SYNC_S)
         words = (f"--lines={lines}", *printed_by(worker, invocation))
         return last_lines(run_journalctl(words, TAIL_BYTES, begun_s + TAIL_S, self._search), lines)
+
+    def last_words(self, worker: str, invocation: str) -> tuple[str, ...]:
+        """Return the last 200 lines of one life as they are. Blocks for half a second. Raises OSError."""
+        begun_s = time.monotonic()
+        self._sync(begun_s + WORDS_SYNC_S)
+        words = (f"--lines={LINES}", *printed_by(worker, invocation))
+        return raw_lines(run_journalctl(words, WORDS_BYTES, begun_s + LATEST_S, self._search), LINES)
+
+    def _sync(self, until_s: float) -> None:
+        """Have what was printed last, and may still be on its way, in the journal."""
+        with contextlib.suppress(OSError):
+            run_journalctl(("--sync",), TAIL_BYTES, until_s, self._search)

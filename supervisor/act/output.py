@@ -29,13 +29,18 @@ def last_lines(content: bytes, lines: int) -> tuple[str, ...]:
 
     Cuts lines at 2,000 characters, replaces what is not UTF-8 and removes control characters.
     """
+    return tuple(shown(line) for line in raw_lines(content, lines))
+
+
+def raw_lines(content: bytes, lines: int) -> tuple[str, ...]:
+    """Return the last lines of what was printed, as they are; what is not UTF-8 is replaced."""
     found = content.decode(errors="replace").split("\n")
     if found[-1] == "":
         found.pop()
-    return tuple(_shown(line) for line in deque(found, maxlen=max(0, lines)))
+    return tuple(deque(found, maxlen=max(0, lines)))
 
 
-def _shown(line: str) -> str:
+def shown(line: str) -> str:
     """Return a line without escape sequences' power: only printable characters and tabs."""
     kept = line.rstrip("\r")[:LINE_CHARACTERS]
     return "".join(c for c in kept if c == "\t" or unicodedata.category(c)[0] != "C")

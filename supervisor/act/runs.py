@@ -20,6 +20,7 @@ class Run(Struct, frozen=True):
     worker: str
     run: str
     identity: Identity | None = None
+    output_at: int | None = None  # where in the file of its output its own begins
 
 
 class Runs:

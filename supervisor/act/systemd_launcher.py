@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.act.by_hand import RESTARTS
 from supervisor.act.cgroup_kill import kill_cgroup
@@ -17,6 +19,7 @@ from supervisor.act.environment_file import read_environment_file
 from supervisor.act.hearing import Callbacks
 from supervisor.act.inheritance import raise_file_limit
 from supervisor.act.journal_output import JournalOutput
+from supervisor.act.last_words import may_tell, verdict_of
 from supervisor.act.launcher import Tell
 from supervisor.act.loaded_units import LoadedUnits
 from supervisor.act.notify_socket import NotifySockets, SocketStore
@@ -72,7 +75,7 @@ class SystemdLauncher:
         self.output = JournalOutput()
         raise_file_limit()  # six descriptors a worker are kept
         loop = asyncio.get_running_loop()
-        self._lives = UnitLives(self._happened, warn, nudge, loop)
+        self._lives = UnitLives(self._happened, warn, nudge, loop, self.output.last_words)
         self.trees = self._lives.trees
         self._memory_total_bytes = places.memory_total_bytes
         self._unit_places = UnitPlaces(environment_dir=str(places.runtime_dir / "units"))
@@ -308,17 +311,21 @@ class SystemdLauncher:
                 self._bind(order)
             return process
         found.over = True
-        self._tell_former(found, life, state if newest and process is None else UnitState())
+        await self._tell_former(found, life, state if newest and process is None else UnitState())
         # What somebody else has started in its place is not to be taken for what it left behind.
         self._lives.changed(found.unit, state)
         return None
 
-    def _tell_former(self, found: UnitLife, life: Life, state: UnitState) -> None:
+    async def _tell_former(self, found: UnitLife, life: Life, state: UnitState) -> None:
         worker, run = found.order.worker, life.run
         if life.identity is None and not state.code:
             self._tell(LaunchFailed(worker, run, "the daemon ended before it was started"))
         elif state.code:
-            self._tell(end_of(worker, run, state, {}, signalled=True))
+            news = end_of(worker, run, state, {}, signalled=True)
+            if may_tell(news):
+                read = partial(self.output.last_words, worker, state.invocation)
+                news = replace(news, verdict=await verdict_of(read))
+            self._tell(news)
         else:
             self._tell(Exited(worker, run))
         found.cgroup = usual_cgroup(found.unit)

@@ -1,21 +1,24 @@
 """The lives of workers whose units run, and what happens to them that nobody here has ordered."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.act.by_hand import started, wish_behind
 from supervisor.act.exits import Ending, Exits
 from supervisor.act.identity import PROC, hold, identify
+from supervisor.act.last_words import may_tell, verdict_of
 from supervisor.act.launcher import Tell
 from supervisor.act.systemd_link import SystemdLink
 from supervisor.act.unit_end import end_of
 from supervisor.act.unit_jobs import UnitJobs
 from supervisor.model.action import Launch
-from supervisor.model.news import News, Notified, Reported
+from supervisor.model.news import Exited, News, Notified, Reported
 from supervisor.model.snapshot import Identity
 from supervisor.sense.cgroup import CgroupTrees
 from supervisor.sense.cgroup_events import CgroupEvents
@@ -44,7 +47,7 @@ class UnitLife(Struct):
     invocation: str = ""
     stirred_s: float = 0.0  # when it was last read for meeting a limit
     early: tuple[Notified | Reported, ...] = ()  # what it said before Launched was told
-    by_hand: asyncio.Task[None] | None = None  # finds out what somebody else does to the unit
+    by_hand: asyncio.Task[None] | None = None  # finds out what somebody else does to it, or what it died of
 
 
 class UnitLives:
@@ -56,10 +59,11 @@ class UnitLives:
         warn: Callable[[str], None],
         nudge: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
+        last_words: Callable[[str, str], Sequence[str]] = lambda _worker, _invocation: (),
     ) -> None:
         """Begin without any; `warn` is told what goes wrong beside a worker, `nudge` asks for a turn.
 
-        Raises OSError.
+        `last_words` returns the last lines of a worker's invocation, in a thread. Raises OSError.
         """
         self.trees = CgroupTrees()
         self.link = SystemdLink(self._heard, self._lost, self._resync)
@@ -76,6 +80,7 @@ class UnitLives:
         self._warn = warn
         self._nudge = nudge
         self._loop = loop
+        self._last_words = last_words
         loop.add_reader(self._events.fileno(), self._events.drain)
 
     def begin(self, life: UnitLife) -> None:
@@ -124,8 +129,19 @@ class UnitLives:
         self._events.drain()
         life.running, life.over = False, True
         self._exits.drop(run)
+        life.invocation = life.invocation or state.invocation  # it may be gone before it could be followed
         news = end_of(life.order.worker, run, state, self._events.counters(run), signalled=life.signalled)
-        self._tell_after(life, news)
+        if may_tell(news) and life.invocation and not life.signalled and not life.stopped_by_hand:
+            life.by_hand = self.go(self._tell_why(life, news, life.by_hand))
+        else:
+            self._tell_after(life, news)
+
+    async def _tell_why(self, life: UnitLife, news: Exited, earlier: asyncio.Task[None] | None) -> None:
+        """Tell an end with what the last lines say of it, once what somebody else did was told."""
+        if earlier is not None:
+            await earlier
+        verdict = await verdict_of(partial(self._last_words, news.worker, life.invocation))
+        self._tell(replace(news, verdict=verdict))
 
     def _tell_after(self, life: UnitLife, news: News) -> None:
         """Tell what follows from what somebody else does to a unit, once that was told."""

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from supervisor.act.output import TAIL_BYTES, last_lines
+from supervisor.act.last_words import LINES, WORDS_BYTES
+from supervisor.act.output import TAIL_BYTES, last_lines, raw_lines
 
 LIMIT_BYTES: Final = 16 << 20
 MODE: Final = 0o640  # what a worker prints may be private
@@ -26,6 +27,7 @@ class WorkerLogs:
         directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._directory = directory
         self._limit_bytes = limit_bytes
+        self._began: dict[str, int] = {}  # by worker: where the output of its newest run begins
 
     def path(self, worker: str) -> Path:
         """Return where the worker's output goes."""
@@ -35,6 +37,28 @@ class WorkerLogs:
         """Return a descriptor for the output of a worker that is being launched. Raises OSError."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(self.path(worker), flags, MODE)
+
+    def begin(self, worker: str, at: int | None = None) -> int:
+        """Note where the output of a run begins: at the end of the file as it is now, or at `at`.
+
+        Returns that. Raises OSError.
+        """
+        self._began[worker] = self.path(worker).stat().st_size if at is None else at
+        return self._began[worker]
+
+    def last_words(self, worker: str) -> tuple[str, ...]:
+        """Return the last lines of a worker's newest run as they are; none where its begin is not known.
+
+        64 KiB and 200 lines at most. Blocks: for a thread. Raises OSError.
+        """
+        began = self._began.get(worker)
+        if began is None:
+            return ()
+        with self.path(worker).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            began = began if began <= size else 0  # it was shortened since
+            file.seek(max(began, size - WORDS_BYTES))
+            return raw_lines(file.read(WORDS_BYTES), LINES)
 
     def tail(self, worker: str, lines: int) -> tuple[str, ...]:
         """Return the last lines of a worker's output; see `Output`."""
@@ -52,6 +76,8 @@ class WorkerLogs:
                 _rotate(path, self._limit_bytes)
             except OSError as error:
                 faults.append(f"cannot shorten {path}: {error.strerror or error}")
+            if path.stem in self._began:
+                self._began[path.stem] = 0  # what is in it now, the newest run has printed
         return tuple(faults)
 
     def _found(self, faults: list[str]) -> list[Path]:

@@ -121,6 +121,7 @@ def _worker(base: str, replica: int | None, shape: WorkerShape, report: Report) 
         restart=RestartRule(restart.first, restart.max, restart.starts, restart.within),
         settings=shape.settings,
         ladder=shape.ladder,
+        climb_after_s=shape.climb_after,
         after=shape.after,
     )
 

@@ -3,6 +3,7 @@
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path as File
 from typing import Final
 
@@ -87,7 +88,7 @@ def _check_orders(worker: WorkerShape, path: Path, report: Report) -> None:
 
 
 def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
-    """Fill every text with every rung for the first and the last replica: that shows every fault."""
+    """Fill every text on every rung for the first and the last replica: that shows every fault."""
     for name in worker.settings:
         if not _SETTING.fullmatch(name) or name == REPLICA:
             report.fault(
@@ -108,9 +109,13 @@ def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
             report.fault((*path, "ladder", index, name), "may not change: ready, health or drain uses it")
     replicas = (None,) if worker.replicas == 1 else (1, worker.replicas)
     for at, text in _texts(worker, path):
-        for settings in (worker.settings, *(worker.settings | rung for rung in worker.ladder)):
+        for settings in accumulate(worker.ladder, _overlaid, initial=worker.settings):
             for replica in replicas:
                 _check_text(text, (settings, replica), at, report)
+
+
+def _overlaid(settings: dict[str, Setting], rung: dict[str, Setting]) -> dict[str, Setting]:
+    return settings | rung
 
 
 def _check_text(

@@ -25,8 +25,6 @@ def _of_file(plan: Plan) -> Iterator[str]:
 
 
 def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:
-    if worker.ladder:
-        yield "ladder", "it restarts with the same settings"
     if not direct:
         return
     limits = worker.memory

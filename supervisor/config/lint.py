@@ -196,13 +196,23 @@ def _is_group(name: str) -> bool:
 
 
 def _lint_settings(worker: WorkerPlan, path: Path, report: Report) -> None:
-    """Warn of settings that nothing uses, and rungs that therefore change nothing."""
+    """Warn of rungs with settings that nothing uses, and of those that change nothing."""
     used = _used(worker.command, worker.environment)
+    settings = dict(worker.settings)
     for index, rung in enumerate(worker.ladder):
+        at = (*path, "ladder", index)
         if rung and not rung.keys() & used:
+            report.warn(at, "changes nothing: neither command nor environment uses its settings")
+        elif all(settings.get(name) == value for name, value in rung.items()):
             report.warn(
-                (*path, "ladder", index), "changes nothing: neither command nor environment uses its settings"
+                at, "changes nothing: the rungs before it have come to the same, so it is passed over"
             )
+        else:
+            for name in sorted(rung.keys() - used):
+                report.warn((*at, name), "is used by neither command nor environment")
+        settings |= rung
+    if worker.climb_after_s is not None and not worker.ladder and "n_gpu_layers" not in used:
+        report.warn((*path, "climb_after"), "never counts: there is no ladder")
 
 
 def _used(command: Sequence[str], environment: Mapping[str, str]) -> frozenset[str]:

@@ -258,6 +258,9 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[dict[str, Setting], ...],
         _says("settings to fall back to, one rung further at each out-of-memory death"),
     ] = ()
+    climb_after: Annotated[
+        Period | None, _says("one rung back up, by a drained restart, when it was ready for so long")
+    ] = None
     replicas: Annotated[Annotated[int, Meta(ge=1, le=1000)], _says("how many of it: NAME-1, NAME-2, ...")] = 1
     after: Annotated[tuple[str, ...], _says("workers that must be ready before it is started")] = ()
 

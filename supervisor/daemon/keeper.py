@@ -117,7 +117,11 @@ class Keeper:
 
 def _quarantined(memory: Memory) -> dict[str, GpuMemory]:
     return {
-        uuid: GpuMemory(quarantine=gpu.quarantine, residual_limit_bytes=gpu.residual_limit_bytes)
+        uuid: GpuMemory(
+            quarantine=gpu.quarantine,
+            residual_limit_bytes=gpu.residual_limit_bytes,
+            until_reset=gpu.until_reset,
+        )
         for uuid, gpu in memory.gpus.items()
         if gpu.quarantine is not None
     }
@@ -146,9 +150,12 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
         worker.lives,
         worker.restarts,
         worker.failures_s,
+        worker.other_failures_s,
         worker.backoff,
         worker.held,
         worker.rung,
+        worker.oom_events,
+        worker.footing,
         worker.pending,
         worker.incident,
         worker.above_cap_lives,

@@ -71,8 +71,8 @@ def _fault(sample: GpuSample) -> str | None:
 
 
 def _recovered(sample: GpuSample, past: GpuMemory) -> bool:
-    if past.residual_limit_bytes is None:
-        return True
+    if past.until_reset or past.residual_limit_bytes is None:
+        return not past.until_reset
     now = residual_bytes(sample)
     return not isinstance(now, Missing) and now <= past.residual_limit_bytes
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from supervisor.decide.footprint import known_lives
+from supervisor.decide.ladder import settings_on
 from supervisor.model.memory import Footprint, WorkerMemory
 from supervisor.model.plan import WorkerPlan
 
@@ -31,7 +32,7 @@ def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
     not waited for: allocators keep what they once had, and a worker that has filled its GPU once would
     never start beside anything again.
     """
-    lives = known_lives(worker.learned, plan, plan.settings)
+    lives = known_lives(worker.learned, plan, settings_on(plan, worker.rung))
     declared = plan.needs
     memory = declared.memory_bytes
     if memory is None:

@@ -6,12 +6,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide.footprint import learn
+from supervisor.decide.ladder import rung_above
 from supervisor.decide.lifecycle import Event
-from supervisor.decide.restarts import misconfigured, spend
+from supervisor.decide.restarts import delay_s, failures_of, misconfigured, spend, with_failures
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import KILL_AGAIN_S
 from supervisor.model.action import Forget, Kill, Notice
-from supervisor.model.memory import After, GpuMemory, LastRestart, Life, Stop, WorkerMemory
+from supervisor.model.memory import After, Budget, GpuMemory, LastRestart, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, GpuState, Phase
 from supervisor.model.quantity import format_size, format_span
 from supervisor.model.reading import Missing
@@ -166,6 +167,8 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
         worker, held = _count(scratch, worker, life, begun)
     elif held is None:
         worker = replace(worker, retry_s=now_s)
+    if begun.cause is Cause.LADDER:
+        worker = replace(worker, rung=rung_above(life.plan, worker.rung))
     if held is not None:
         return hold(scratch, worker, held, begun.cause)
     worker = scratch.step(scratch.put(replace(worker, restarts=worker.restarts + 1)), Event.RETRY)
@@ -196,12 +199,16 @@ def _lives_above_cap(worker: WorkerMemory, life: Life, begun: Stop) -> int:
 def _count(
     scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop
 ) -> tuple[WorkerMemory, str | None]:
+    if begun.budget is Budget.LADDER:
+        wait_s = delay_s(life.plan.restart, 1, f"{worker.name} {worker.lives}")
+        return replace(worker, backoff=0, retry_s=scratch.now_s + wait_s), None
     healthy_s = 0.0 if life.ready_s is None else begun.began_s - life.ready_s
-    spent = spend(worker, life.plan.restart, scratch.now_s, healthy_s=healthy_s, why=begun.reason)
+    counted = replace(worker, failures_s=failures_of(worker, begun.budget))
+    spent = spend(counted, life.plan.restart, scratch.now_s, healthy_s=healthy_s, why=begun.reason)
     cap = format_size(life.plan.memory.cap_bytes or 0)
     above = misconfigured(worker, cap, format_size(life.last_memory_bytes or 0))
-    worker = replace(worker, backoff=spent.backoff, failures_s=spent.failures_s, retry_s=spent.retry_s)
-    return worker, above or spent.held
+    worker = with_failures(worker, begun.budget, spent.failures_s)
+    return replace(worker, backoff=spent.backoff, retry_s=spent.retry_s), above or spent.held
 
 
 def hold(scratch: Scratch, worker: WorkerMemory, why: str, cause: Cause) -> WorkerMemory:

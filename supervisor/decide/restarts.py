@@ -3,9 +3,10 @@
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.decide.chance import draw
-from supervisor.model.memory import WorkerMemory
+from supervisor.model.memory import Budget, WorkerMemory
 from supervisor.model.plan import RestartRule
 from supervisor.model.quantity import format_span
 
@@ -15,7 +16,7 @@ SPREAD: Final = 0.25
 LIVES_ABOVE_CAP: Final = 2
 
 
-class Budget(Struct, frozen=True):
+class Spent(Struct, frozen=True):
     """What a counted restart leaves: how many in a row, when they were, and when the next may start."""
 
     backoff: int
@@ -24,7 +25,7 @@ class Budget(Struct, frozen=True):
     held: str | None = None
 
 
-def spend(worker: WorkerMemory, rule: RestartRule, now_s: float, *, healthy_s: float, why: str) -> Budget:
+def spend(worker: WorkerMemory, rule: RestartRule, now_s: float, *, healthy_s: float, why: str) -> Spent:
     """Count one failed life, which was ready for `healthy_s`.
 
     The delay doubles from `first_s` to `max_s`, and begins anew after a life that was ready for
@@ -39,7 +40,21 @@ def spend(worker: WorkerMemory, rule: RestartRule, now_s: float, *, healthy_s: f
             f"{len(failures)} failures within {format_span(rule.within_s)}, the last: {why};"
             f" `gpu-supervisor reset {worker.name}` releases it"
         )
-    return Budget(backoff, failures, now_s + delay_s(rule, backoff, f"{worker.name} {worker.lives}"), held)
+    return Spent(backoff, failures, now_s + delay_s(rule, backoff, f"{worker.name} {worker.lives}"), held)
+
+
+def failures_of(worker: WorkerMemory, budget: Budget) -> tuple[float, ...]:
+    """Return when the failures happened that are counted together, oldest first."""
+    if budget is Budget.ORDINARY:
+        return worker.failures_s
+    return worker.other_failures_s.get(budget, ())
+
+
+def with_failures(worker: WorkerMemory, budget: Budget, failures_s: tuple[float, ...]) -> WorkerMemory:
+    """Return the worker with these as the failures of one budget."""
+    if budget is Budget.ORDINARY:
+        return replace(worker, failures_s=failures_s)
+    return replace(worker, other_failures_s={**worker.other_failures_s, budget: failures_s})
 
 
 def delay_s(rule: RestartRule, backoff: int, name: str) -> float:

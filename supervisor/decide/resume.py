@@ -73,6 +73,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         held=worker.held,
         oom_events=worker.oom_events,
         rung=worker.rung,
+        footing=worker.footing,
         lives=worker.lives,
         learned=worker.learned,
     )

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from supervisor.decide import caps, leak
 from supervisor.decide.footprint import with_footprint
+from supervisor.decide.ladder import climb
 from supervisor.decide.progress import answer_s, watch_progress
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import in_the_way, sibling_down, sibling_held
@@ -95,7 +96,7 @@ def judge(scratch: Scratch, worker: WorkerMemory) -> WorkerMemory:
         return stop(scratch, worker, order)
     worker = leak.tell(scratch, worker)
     life = worker.life or life
-    if (pending := worker.pending or _age(scratch, life) or leak.due(scratch, life)) is not None:
+    if (pending := _planned(scratch, worker, life)) is not None:
         worker = _when_possible(scratch, worker, life, pending)
     return _probe_health(scratch, worker, life) if worker.phase is Phase.READY else worker
 
@@ -134,6 +135,13 @@ def _heartbeat_order(scratch: Scratch, life: Life) -> Order | None:
         return None
     reason = f"no heartbeat for {format_span(round(silent_s, 1))}, wanted every {format_span(limit_s)}"
     return Order(Cause.HEARTBEAT, reason, After.RESTART, drain=False, counts=True)
+
+
+def _planned(scratch: Scratch, worker: WorkerMemory, life: Life) -> Pending | None:
+    """Return the restart that is due and can wait for a good moment."""
+    if worker.pending is not None:
+        return worker.pending
+    return _age(scratch, life) or leak.due(scratch, life) or climb(worker, life, scratch.now_s)
 
 
 def _age(scratch: Scratch, life: Life) -> Pending | None:

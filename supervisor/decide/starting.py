@@ -5,6 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide.age import draw_max_age
+from supervisor.decide.ladder import begin_anew, on_cpu, settings_on
 from supervisor.decide.lifecycle import GOING, MOVING_MEMORY, Event
 from supervisor.decide.placement import because, choose_gpus, no_room
 from supervisor.decide.reclaim import residuals
@@ -25,7 +26,9 @@ READY_PROBE_TIMEOUT_S: Final = 2.0
 ProbedReady = HttpTarget | TcpTarget | LlamaTarget
 BACKOFF: Final = "backoff"
 # What took a worker down that was nobody's decision.
-ACCIDENTS: Final = frozenset({Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.VRAM_OOM, Cause.GPU_FAULT})
+ACCIDENTS: Final = frozenset(
+    {Cause.EXIT, Cause.CRASH, Cause.HOST_OOM_KILL, Cause.HOST_OOM, Cause.VRAM_OOM, Cause.GPU_FAULT}
+)
 # To start a program takes a millisecond or two, in which nothing else is seen: 500 at once would make the
 # emergency path wait for half a second.
 LAUNCHES_A_TURN: Final = 8
@@ -43,14 +46,22 @@ def admit(scratch: Scratch) -> list[str]:
         plan = scratch.plan.workers.get(worker.name)
         if plan is None:
             continue
-        gpus = choose_gpus(scratch, worker, plan)
-        why = gpus if isinstance(gpus, str) else waits_for(scratch, worker, plan, gpus or ())
-        if why is None and not isinstance(gpus, str):
-            launch(scratch, worker, plan, gpus)
+        if _admit_one(scratch, worker, plan):
             started.append(worker.name)
-        elif why != worker.waits_for:
-            _tell_waiting(scratch, worker, why or "")
     return started
+
+
+def _admit_one(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> bool:
+    gpus = choose_gpus(scratch, worker, plan)
+    worker = begin_anew(scratch, worker, plan, gpus if isinstance(gpus, tuple) else ())
+    gpus = () if on_cpu(plan, worker.rung) else gpus
+    why = gpus if isinstance(gpus, str) else waits_for(scratch, worker, plan, gpus or ())
+    if why is None and not isinstance(gpus, str):
+        launch(scratch, worker, plan, gpus)
+        return True
+    if why != worker.waits_for:
+        _tell_waiting(scratch, worker, why or "")
+    return False
 
 
 def _order(scratch: Scratch, worker: WorkerMemory) -> tuple[int, str]:
@@ -118,7 +129,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         plan=plan,
         launched_s=now_s,
         launched_wall_s=scratch.snapshot.wall_s,
-        settings=plan.settings,
+        settings=settings_on(plan, worker.rung),
         gpus=gpus or (),
         max_age_s=draw_max_age(plan, run),
         start_by_s=now_s + plan.start_timeout_s,
@@ -130,7 +141,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         replace(worker, life=life, lives=worker.lives + 1, held=None, waits_for=None, peak_memory_bytes=0)
     )
     scratch.ledger = None  # it is promised what it has not taken yet
-    scratch.do(Launch(worker.name, run, plan, plan.settings, gpus, why_launched(worker)))
+    scratch.do(Launch(worker.name, run, plan, life.settings, gpus, why_launched(worker)))
 
 
 def why_launched(worker: WorkerMemory) -> str:

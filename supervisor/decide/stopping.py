@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from supervisor.decide.lifecycle import GOING, Event
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Kill, Notice, Probe, Signal
-from supervisor.model.memory import After, Life, Stop, WorkerMemory
+from supervisor.model.memory import After, Budget, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import CommandTarget, GuardTarget, LlamaTarget
 
@@ -37,6 +37,7 @@ class Order(Struct, frozen=True):
     kill: bool = False  # at once, without a stop signal
     grace_s: float | None = None  # instead of the worker's stop_timeout
     counts: bool = False  # against the restart budget
+    budget: Budget = Budget.ORDINARY
 
 
 def stop(scratch: Scratch, worker: WorkerMemory, order: Order) -> WorkerMemory:

@@ -1,23 +1,25 @@
 """One turn: from what is wanted, remembered, seen and heard to what is done and remembered."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from supervisor.decide.emergency import watch_host
+from supervisor.decide.endings import exited, launch_failed
 from supervisor.decide.gpus import watch_gpus
-from supervisor.decide.lifecycle import LIVING, Event
-from supervisor.decide.reclaim import RECLAIM_S, reclaim
-from supervisor.decide.reports import hear_report, poison, tell_changes
+from supervisor.decide.ladder import climbs_s
+from supervisor.decide.lifecycle import LIVING
+from supervisor.decide.reclaim import reclaim
+from supervisor.decide.reports import hear_report, tell_changes
 from supervisor.decide.running import health_answer, judge, lost_by_s, take_readings
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.starting import admit, become_ready, ready_answer, watch_start, why_launched
-from supervisor.decide.stopping import KILL_AGAIN_S, Order, advance, drained, signal_name, stop
+from supervisor.decide.stopping import KILL_AGAIN_S, Order, advance, drained, stop
 from supervisor.decide.wishes import end, obey, reconcile
 from supervisor.decide.words import advise
 from supervisor.model.action import Field, Notice
-from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
+from supervisor.model.memory import After, Decision, Life, Memory, WorkerMemory
 from supervisor.model.news import (
     Asked,
     Exited,
@@ -149,12 +151,14 @@ def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float |
     aged_s = None if life.max_age_s is None else max(life.launched_s + life.max_age_s, now_s + LOOK_AGAIN_S)
     if life.max_age_s is not None and life.launched_s + life.max_age_s > now_s:
         aged_s = life.launched_s + life.max_age_s
+    climbs_at_s = climbs_s(worker, life)
+    climb_s = None if climbs_at_s is None else max(climbs_at_s, now_s + LOOK_AGAIN_S)
     beat = life.plan.heartbeat_s
     silent_s = None if beat is None else max(life.ready_s or 0.0, life.heartbeat_s or 0.0) + beat + 0.001
     pending_s = None if worker.pending is None else now_s + LOOK_AGAIN_S
     health, sent_s = life.plan.health, life.probe_sent_s
     lost_s = None if health is None or sent_s is None else lost_by_s(health, sent_s) + 0.001
-    return [life.probe_due_s, life.sample_s, aged_s, silent_s, pending_s, lost_s]
+    return [life.probe_due_s, life.sample_s, aged_s, climb_s, silent_s, pending_s, lost_s]
 
 
 def _hear(scratch: Scratch, news: News) -> str | None:
@@ -171,9 +175,9 @@ def _hear(scratch: Scratch, news: News) -> str | None:
     if isinstance(news, Launched):
         _launched(scratch, worker, worker.life, news)
     elif isinstance(news, LaunchFailed):
-        _launch_failed(scratch, worker, news)
+        launch_failed(scratch, worker, news)
     elif isinstance(news, Exited):
-        _exited(scratch, worker, worker.life, news)
+        exited(scratch, worker, worker.life, news)
     elif isinstance(news, Probed):
         _probed(scratch, worker, news)
     elif isinstance(news, Reported):
@@ -191,80 +195,6 @@ def _launched(scratch: Scratch, worker: WorkerMemory, life: Life, news: Launched
     cause = worker.last.cause if worker.last is not None and worker.incident else None
     reason = why_launched(worker)
     scratch.tell(Notice("info", "worker launched", reason, worker=worker.name, cause=cause, fields=fields))
-
-
-def _launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) -> None:
-    then = After.HOLD if news.hopeless else After.RESTART
-    reason = f"{news.why}; `gpu-supervisor reset {worker.name}` tries again" if news.hopeless else news.why
-    _end_unasked(scratch, worker, Order(Cause.EXIT, reason, then, counts=True))
-
-
-def _exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
-    cause, how = _how_it_ended(news)
-    if (text := poison(life, news)) is not None:
-        cause, how = Cause.GPU_FAULT, f"its context on the GPU was lost ({text}), and it ended itself"
-    fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
-    if news.oom_kill:
-        worker = scratch.put(replace(worker, oom_events=worker.oom_events + 1))
-    if worker.stop is None:
-        order = Order(
-            cause, f"{how} after {scratch.now_s - life.launched_s:.1f} s", After.RESTART, counts=True
-        )
-        _end_unasked(scratch, worker, order, fields)
-        return
-    begun = worker.stop
-    if news.oom_kill and begun.cause is Cause.MEMORY_CAP:  # the kernel was quicker
-        begun = replace(begun, cause=cause, reason=f"{how}; {begun.reason}")
-    notice = Notice("info", "worker exited", how, worker=worker.name, cause=begun.cause, fields=fields)
-    scratch.tell(notice)
-    _gone(scratch, worker, begun)
-
-
-def _end_unasked(
-    scratch: Scratch, worker: WorkerMemory, order: Order, more: Mapping[str, Field] | None = None
-) -> None:
-    life = worker.life
-    if worker.stop is None and life is not None:
-        incident = worker.incident or life.run
-        begun = Stop(
-            order.cause, order.reason, order.then, scratch.now_s, incident=incident, counts=order.counts
-        )
-        worker = scratch.put(
-            replace(
-                worker,
-                stop=begun,
-                incident=incident,
-                down_for=worker.down_for or order.cause,
-                pending=None,
-            )
-        )
-        fields = {"memory_bytes": life.last_memory_bytes, "run": life.run, **(more or {})}
-        scratch.tell(
-            Notice(
-                "warning", "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
-            )
-        )
-    if worker.stop is not None:
-        _gone(scratch, worker, worker.stop)
-
-
-def _gone(scratch: Scratch, worker: WorkerMemory, begun: Stop) -> None:
-    now_s = scratch.now_s
-    worker = scratch.step(worker, Event.EXITED)
-    if begun.exited_s is None:
-        begun = replace(begun, exited_s=now_s, reclaim_by_s=now_s + RECLAIM_S)
-        scratch.put(replace(worker, stop=begun))
-
-
-def _how_it_ended(news: Exited) -> tuple[Cause, str]:
-    detail = f" ({news.detail})" if news.detail else ""
-    if news.oom_kill:
-        return Cause.HOST_OOM_KILL, f"killed by the kernel's OOM killer{detail}"
-    if news.signal is not None:
-        return Cause.CRASH, f"killed by {signal_name(news.signal)}{detail}"
-    if news.code is None:
-        return Cause.EXIT, f"ended while nobody could see how{detail}"
-    return Cause.EXIT, f"exited with status {news.code}{detail}"
 
 
 def _probed(scratch: Scratch, worker: WorkerMemory, news: Probed) -> None:

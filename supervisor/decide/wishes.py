@@ -57,7 +57,15 @@ def _stop(scratch: Scratch, worker: WorkerMemory, reason: str, *, now: bool) -> 
 def _restart(scratch: Scratch, worker: WorkerMemory, reason: str, *, now: bool) -> None:
     worker = scratch.put(replace(worker, wanted=True))
     if worker.life is None:
-        released = replace(worker, retry_s=scratch.now_s, held=None, failures_s=(), backoff=0, waits_for=None)
+        released = replace(
+            worker,
+            retry_s=scratch.now_s,
+            held=None,
+            failures_s=(),
+            other_failures_s={},
+            backoff=0,
+            waits_for=None,
+        )
         scratch.step(scratch.put(released), Event.WANTED)
     elif worker.phase is Phase.READY and not now:
         scratch.put(replace(worker, pending=Pending(Cause.OPERATOR, reason)))
@@ -70,8 +78,11 @@ def _reset(scratch: Scratch, worker: WorkerMemory) -> None:
         worker,
         held=None,
         failures_s=(),
+        other_failures_s={},
         backoff=0,
+        oom_events=0,
         rung=0,
+        footing=None,
         above_cap_lives=0,
         retry_s=scratch.now_s,
         waits_for=None,
@@ -83,14 +94,16 @@ def _reset(scratch: Scratch, worker: WorkerMemory) -> None:
 
 
 def _trust_again(scratch: Scratch, worker: WorkerMemory) -> None:
-    """Release the GPUs of a worker that wait for memory to come back: an operator knows who holds it."""
+    """Release the GPUs of a worker that are quarantined for more than the driver says: an operator knows."""
     plan = scratch.plan.workers.get(worker.name)
     for sample in scratch.snapshot.gpus:
         past = scratch.gpus.get(sample.uuid)
-        if plan is None or past is None or past.residual_limit_bytes is None:
+        if plan is None or past is None or (past.residual_limit_bytes is None and not past.until_reset):
             continue
         if plan.gpus.kind != "listed" or {sample.index, sample.uuid}.intersection(plan.gpus.listed):
-            scratch.gpus[sample.uuid] = replace(past, quarantine=None, residual_limit_bytes=None)
+            scratch.gpus[sample.uuid] = replace(
+                past, quarantine=None, residual_limit_bytes=None, until_reset=False
+            )
             text = f"released by an operator; it was quarantined: {past.quarantine}"
             scratch.tell(Notice("info", "gpu recovered", text, gpu=sample.uuid))
 

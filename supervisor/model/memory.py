@@ -24,6 +24,16 @@ class After(StrEnum):
     REMOVE = "remove"  # it is no longer in the configuration
 
 
+class Budget(StrEnum):
+    """What a failure is counted with: one kind of death does not use up the patience for another."""
+
+    ORDINARY = "ordinary"
+    OOM = "oom"
+    PORT = "port"
+    GPU = "gpu"
+    LADDER = "ladder"  # it goes on with other settings, so nothing is counted
+
+
 class Window(Struct, frozen=True):
     """The last verdicts of fresh readings against one cap, oldest first."""
 
@@ -127,6 +137,7 @@ class Stop(Struct, frozen=True):
     overdue: bool = False  # told that it does not give back its memory
     incident: str = ""
     counts: bool = False  # against the restart budget
+    budget: Budget = Budget.ORDINARY
 
 
 class Pending(Struct, frozen=True):
@@ -145,6 +156,13 @@ class LastRestart(Struct, frozen=True):
     wall_s: float
 
 
+class Footing(Struct, frozen=True):
+    """What a rung was found for; where that has changed, the ladder begins anew."""
+
+    key: str  # of command, settings, ladder, environment and wanted GPUs
+    gpus: tuple[str, ...] = ()  # UUIDs that it ran on
+
+
 class WorkerMemory(Struct, frozen=True):
     """One worker, over all its lives."""
 
@@ -158,7 +176,8 @@ class WorkerMemory(Struct, frozen=True):
     restarts: int = 0
     last: LastRestart | None = None
     retry_s: float = 0.0  # not started before this
-    failures_s: tuple[float, ...] = ()  # when its counted restarts happened, oldest first
+    failures_s: tuple[float, ...] = ()  # when its ordinary failures happened, oldest first
+    other_failures_s: Mapping[Budget, tuple[float, ...]] = {}  # and those with a budget of their own
     backoff: int = 0  # failures in a row
     above_cap_lives: int = 0  # lives in a row that never were below their cap
     peak_memory_bytes: int = 0  # of the last life
@@ -166,8 +185,9 @@ class WorkerMemory(Struct, frozen=True):
     pending: Pending | None = None
     waits_for: str | None = None
     held: str | None = None
-    oom_events: int = 0
+    oom_events: int = 0  # since its ladder was begun
     rung: int = 0
+    footing: Footing | None = None
     incident: str | None = None  # open until the successor is ready
     down_for: Cause | None = None  # what took it down first, until it is ready again or rests
     due_s: float = 0.0  # nothing is to be judged before this unless something was read or happened
@@ -181,6 +201,7 @@ class GpuMemory(Struct, frozen=True):
     victim: str | None = None  # the worker that is restarted to relieve it
     quarantine: str | None = None  # why nothing is started or restarted on it
     residual_limit_bytes: int | None = None  # quarantined until what no process holds is down to this
+    until_reset: bool = False  # quarantined until an operator resets a worker on it
     hot: bool = False
     near_power_s: float | None = None  # when it was last near its power limit; None: not lately
 

@@ -8,6 +8,7 @@ from msgspec import Struct
 from supervisor.model.report import Report
 from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
+from supervisor.model.verdict import Verdict
 
 Purpose = Literal["ready", "health", "drain"]
 Wish = Literal["start", "stop", "restart", "reset"]
@@ -40,6 +41,7 @@ class Exited(Struct, frozen=True, tag="exited"):
     oom_kill: bool = False  # by the kernel's OOM killer
     detail: str = ""  # what else is known of the end, in words
     counters: Mapping[str, int] = {}  # memory.events of its cgroup in this life
+    verdict: Verdict | None = None  # by its last lines, where nobody had asked it to end
 
 
 class Probed(Struct, frozen=True, tag="probed"):

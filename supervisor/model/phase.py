@@ -27,6 +27,7 @@ class Cause(StrEnum):
     HOST_MEMORY = "host-memory"
     GPU_MEMORY = "gpu-memory"
     HOST_OOM_KILL = "host-oom-kill"
+    HOST_OOM = "host-oom"  # it was refused memory, and ended by itself
     VRAM_OOM = "vram-oom"
     EXIT = "exit"
     CRASH = "crash"
@@ -34,6 +35,7 @@ class Cause(StrEnum):
     UNHEALTHY = "unhealthy"
     HUNG = "hung"
     HEARTBEAT = "heartbeat"
+    LADDER = "ladder"  # one rung back up
     OPERATOR = "operator"
     RELOAD = "reload"
     GPU_FAULT = "gpu-fault"

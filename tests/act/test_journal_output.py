@@ -30,6 +30,24 @@ def test_the_tail_is_what_the_unit_printed_fit_for_a_terminal(tmp_path: Path) ->
     ]
 
 
+def test_the_last_words_are_those_of_one_life_as_they_are(tmp_path: Path) -> None:
+    search = program(
+        tmp_path, f'echo "$@" >>{tmp_path}/asked; test $1 = --sync || printf "a\tb\n\033[31mred\n"'
+    )
+    assert JournalOutput(search=search).last_words("chat", "5ca1ab1e") == ("a\tb", "\x1b[31mred")
+    words = "--lines=200 --quiet --no-pager --output=cat _SYSTEMD_UNIT=gpu-worker-chat.service"
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        "--sync",
+        f"{words} _SYSTEMD_INVOCATION_ID=5ca1ab1e",
+    ]
+
+
+def test_last_words_that_come_too_late_are_not_waited_for(tmp_path: Path) -> None:
+    search = program(tmp_path, "test $1 = --sync || exec sleep 60")
+    with pytest.raises(OSError, match="journalctl did not end in time"):
+        JournalOutput(search=search).last_words("chat", "5ca1ab1e")
+
+
 def test_a_unit_that_printed_nothing_has_an_empty_tail(tmp_path: Path) -> None:
     search = program(tmp_path, "exit 0")
     assert JournalOutput(search=search).tail("chat", 40) == ()

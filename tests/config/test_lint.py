@@ -51,6 +51,15 @@ Check = Callable[[str], Loaded]
             "ladder[0]: changes nothing: neither command nor environment uses its settings",
         ),
         (
+            "{settings: {a: 1, b: 1}, command: 'sleep {a}', ladder: [{a: 2, b: 2}]}",
+            "ladder[0].b: is used by neither command nor environment",
+        ),
+        (
+            "{settings: {a: 2, b: 1}, command: 'sleep {a} {b}', ladder: [{a: 1}, {b: 0}, {a: 1, b: 0}]}",
+            "ladder[2]: changes nothing: the rungs before it have come to the same, so it is passed over",
+        ),
+        ("climb_after: 1d", "climb_after: never counts: there is no ladder"),
+        (
             "{gpus: [0], environment: {CUDA_VISIBLE_DEVICES: '0'}}",
             "environment.CUDA_VISIBLE_DEVICES: is overwritten by gpus",
         ),
@@ -189,7 +198,6 @@ workers:
     drain: {llama: 'http://127.0.0.1:1'}
     leak: {forecast: 30min}
     settings: {x: 5}
-    ladder: [{x: 4}]
     replicas: 2
 alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
@@ -197,7 +205,6 @@ web: {listen: '127.0.0.1:1'}
     common = (
         "alerts: nobody is told",
         "web: there is no web face yet",
-        "workers.a.ladder: it restarts with the same settings",
     )
     assert check(text.replace("LAUNCHER", "direct")).later == (
         *common,

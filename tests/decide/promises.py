@@ -8,16 +8,28 @@ import msgspec
 from supervisor.decide.lifecycle import GOING, LIVING, MOVING_MEMORY
 from supervisor.decide.turn import decide
 from supervisor.model.action import Advise, Kill, Launch, Notice, Probe, Signal
-from supervisor.model.memory import After, Decision, Memory, Stop, WorkerMemory
-from supervisor.model.news import Asked, News
+from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
+from supervisor.model.news import Asked, Exited, News
 from supervisor.model.phase import Cause, GpuState, Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import Snapshot
+from supervisor.model.verdict import Death
 
 # What can wait: nobody takes a second replica down for these.
-SOFT = {Cause.AGE, Cause.RELOAD, Cause.OPERATOR, Cause.MEMORY_CAP, Cause.VRAM_CAP, Cause.GPU_MEMORY}
-ACCIDENTS = {Cause.EXIT, Cause.CRASH, Cause.GPU_FAULT}
+SOFT = {
+    Cause.AGE,
+    Cause.LADDER,
+    Cause.RELOAD,
+    Cause.OPERATOR,
+    Cause.MEMORY_CAP,
+    Cause.VRAM_CAP,
+    Cause.GPU_MEMORY,
+}
+ACCIDENTS = {
+    *(Cause.EXIT, Cause.CRASH, Cause.GPU_FAULT),
+    *(Cause.HOST_OOM, Cause.HOST_OOM_KILL, Cause.VRAM_OOM),
+}
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -48,6 +60,7 @@ class Promises:
     down: set[str] = field(default_factory=set[str])  # by our hand
     readings: dict[str, Readings] = field(default_factory=dict[str, Readings])
     not_before: dict[str, float] = field(default_factory=dict[str, float])
+    starved: dict[str, Life] = field(default_factory=dict[str, Life])  # out of memory, by worker
     stopping: bool = False
     fresh: set[str] = field(default_factory=set[str])  # runs that were read in this turn
 
@@ -64,6 +77,7 @@ class Promises:
         self.stopping = self.stopping or decision.memory.stopping
         if any(isinstance(one, Asked) for one in news):
             self.not_before.clear()  # an operator need not wait
+            self.starved.clear()  # and may reset the ladder
         for gone in self.not_before.keys() - decision.memory.workers.keys():
             del self.not_before[gone]  # one that comes back under its name is another worker
         self._is_deterministic(turn, decision)
@@ -73,8 +87,10 @@ class Promises:
         self._is_whole(decision)
         self._reads(turn)
         self._advises(turn, decision)
+        self._starves(turn)
         for action in decision.actions:
             if isinstance(action, Launch):
+                self._has_gone_down(action)
                 self._may_launch(turn, decision, action)
         for name, after in decision.memory.workers.items():
             self._worker(turn, decision, before.workers.get(name), after)
@@ -143,6 +159,23 @@ class Promises:
             past.over.append(seen.memory_bytes > cap)
             past.read_s = seen.read_s
             self.fresh.add(life.run)
+
+    def _starves(self, turn: Turn) -> None:
+        """Note who runs out of memory before the last rung of its ladder."""
+        for news in turn.news:
+            past = turn.memory.workers.get(news.worker) if isinstance(news, Exited) else None
+            if not isinstance(news, Exited) or past is None or past.life is None or past.stop is not None:
+                continue
+            oom = news.verdict is not None and news.verdict.death in {Death.VRAM_OOM, Death.HOST_OOM}
+            if oom and past.life.run == news.run and past.rung < len(past.life.plan.ladder):
+                self.starved[news.worker] = past.life
+            else:
+                self.starved.pop(news.worker, None)
+
+    def _has_gone_down(self, order: Launch) -> None:
+        life = self.starved.pop(order.worker, None)
+        if life is not None and life.plan.ladder == order.plan.ladder:
+            assert order.settings != life.settings, f"{order.worker} restarts into the same out-of-memory"
 
     def _may_launch(self, turn: Turn, decision: Decision, order: Launch) -> None:
         now_s, snapshot = turn.snapshot.taken_s, turn.snapshot

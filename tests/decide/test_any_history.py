@@ -32,6 +32,7 @@ from supervisor.model.plan import (
 )
 from supervisor.model.reading import Missing
 from supervisor.model.report import MemoryReport
+from supervisor.model.verdict import Death, Verdict
 
 HTTP = HttpTarget("http://127.0.0.1:8081/health")
 QUICK: dict[str, Any] = {
@@ -54,6 +55,10 @@ def variants(which: int) -> Plan:
         drain=DrainRule(CommandTarget(("idle",)), timeout_s=6.0),
         stop_again_s=2.0,
         priority=1,
+        command=("serve", "{n_gpu_layers}", "{ctx}"),
+        settings={"n_gpu_layers": 25, "ctx": 4096},
+        ladder=({"n_gpu_layers": 15}, {"ctx": 2048}),
+        climb_after_s=100.0 if which else None,
         **QUICK,
     )
     whisper = worker(
@@ -114,6 +119,21 @@ class Histories(RuleBasedStateMachine):
                 tree.others = [tree.pid + 1] if child else tree.others
                 self.world.end_main(tree, code=code, signum=None if code is not None else 11)
         self.world.settle()
+
+    @rule(name=NAMES, death=st.sampled_from(list(Death)))
+    def a_worker_says_why_it_dies(self, name: str, death: Death) -> None:
+        self.dies_of(name, death)
+        self.world.settle()
+
+    @rule(death=st.sampled_from([Death.VRAM_OOM, Death.HOST_OOM]), span_s=st.sampled_from([0.0, 9.0, 9.0]))
+    def the_one_with_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
+        self.dies_of("chat", death)
+        self.world.pass_s(span_s)
+
+    def dies_of(self, name: str, death: Death) -> None:
+        for tree in self.trees(name):
+            if tree.main:
+                self.world.end_main(tree, code=1, signum=None, verdict=Verdict(death, "its line"))
 
     @rule(name=NAMES, obeys=st.booleans(), killable=st.booleans(), child=st.booleans())
     def a_worker_hangs_or_not(self, name: str, obeys: bool, killable: bool, child: bool) -> None:  # noqa: FBT001
@@ -242,6 +262,9 @@ class Histories(RuleBasedStateMachine):
                 True,
                 0,
             )
+        for name in world.memory.workers:  # an operator trusts a GPU again that was called broken
+            if any(gpu.until_reset for gpu in world.memory.gpus.values()):
+                world.settle(world.asks("reset", name))
         for _ in range(80):
             for tree in world.trees.values():
                 tree.obeys, tree.killable, tree.seen = True, True, True

@@ -7,6 +7,7 @@ from supervisor.model.memory import WorkerMemory
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import BreachRule, MemoryCaps, RestartRule
 
+UNCHANGED = "no ladder is written, so it goes on with the same settings"
 RULE = RestartRule(first_s=1.0, max_s=60.0, starts=5, within_s=600.0)
 
 
@@ -109,7 +110,7 @@ def test_a_worker_that_the_kernel_killed_for_its_memory_is_restarted_with_the_co
     world.settle()
     [told] = world.told("worker exited")
     assert told.cause is Cause.HOST_OOM_KILL
-    assert told.reason == "killed by the kernel's OOM killer (its limit) after 40.0 s"
+    assert told.reason == "killed by the kernel's OOM killer (its limit) after 40.0 s; " + UNCHANGED
     assert told.fields["memory_events_high"] == 3
     assert told.fields["memory_events_oom_kill"] == 1
     assert "memory_events_low" not in told.fields
@@ -137,7 +138,7 @@ def test_a_worker_that_the_kernel_kills_while_it_is_stopped_at_its_cap_was_kille
     assert last is not None
     assert last.cause is Cause.HOST_OOM_KILL
     assert last.reason == (
-        "killed by the kernel's OOM killer (its limit);"
+        f"killed by the kernel's OOM killer (its limit); {UNCHANGED};"
         " memory 1GiB is above its cap of 1GiB in 1 of 1 readings"
     )
     assert world.of().oom_events == 1

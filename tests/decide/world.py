@@ -33,6 +33,7 @@ from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.report import Report
 from supervisor.model.snapshot import GpuProcess, GpuSample, HostSample, Identity, Sighting, Snapshot
+from supervisor.model.verdict import Verdict
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -357,7 +358,13 @@ class World:
         self.inbox.append(Launched(order.worker, order.run, Identity("boot", self.pids, self.pids)))
 
     def end_main(
-        self, tree: Tree, *, code: int | None, signum: int | None, counters: Mapping[str, int] | None = None
+        self,
+        tree: Tree,
+        *,
+        code: int | None,
+        signum: int | None,
+        counters: Mapping[str, int] | None = None,
+        verdict: Verdict | None = None,
     ) -> None:
         """End the main process of a tree, and tell how; by the kernel's OOM killer where it has counted."""
         if not tree.main:
@@ -365,8 +372,10 @@ class World:
         tree.main = False
         if not tree.others:
             tree.vram.clear()
-        told = {} if counters is None else {"oom_kill": True, "detail": "its limit", "counters": counters}
-        self.inbox.append(Exited(tree.worker, tree.run, code=code, signal=signum, **told))  # type: ignore[arg-type]
+        told: dict[str, Any] = {"verdict": verdict}
+        if counters is not None:
+            told |= {"oom_kill": True, "detail": "its limit", "counters": counters}
+        self.inbox.append(Exited(tree.worker, tree.run, code=code, signal=signum, **told))
 
     def _check_trees(self) -> None:
         alive: dict[str, str] = {}

@@ -1,0 +1,192 @@
+"""A worker that is gone, or was never there: what it died of, and what follows from that."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from supervisor.decide.ladder import footing_of, next_step
+from supervisor.decide.lifecycle import Event
+from supervisor.decide.reclaim import RECLAIM_S
+from supervisor.decide.reports import poison
+from supervisor.decide.scratch import Scratch
+from supervisor.decide.stopping import Order, signal_name
+from supervisor.model.action import Field, Notice
+from supervisor.model.memory import After, Budget, GpuMemory, Life, Stop, WorkerMemory
+from supervisor.model.news import Exited, LaunchFailed
+from supervisor.model.phase import Cause
+from supervisor.model.plan import HttpTarget, NotifyTarget, TcpTarget
+from supervisor.model.verdict import Death
+
+SIGBUS: Final = 7
+
+
+class Ending(Struct, frozen=True):
+    """What an end comes to."""
+
+    cause: Cause
+    what: str = ""  # its verdict, in words
+    how: str = ""
+    then: After = After.RESTART
+    budget: Budget = Budget.ORDINARY
+
+
+FINDINGS: Final[Mapping[Death, Ending]] = {
+    Death.VRAM_OOM: Ending(Cause.VRAM_OOM, "out of GPU memory", budget=Budget.OOM),
+    Death.HOST_OOM: Ending(Cause.HOST_OOM, "it was refused memory", budget=Budget.OOM),
+    Death.BAD_MODEL: Ending(Cause.EXIT, "its model cannot be loaded", then=After.HOLD),
+    Death.BAD_ARGUMENTS: Ending(Cause.EXIT, "it does not take its arguments", then=After.HOLD),
+    Death.PORT_IN_USE: Ending(Cause.EXIT, "it cannot listen on its port", budget=Budget.PORT),
+    Death.POISONED: Ending(Cause.GPU_FAULT, "its context on the GPU was lost", budget=Budget.GPU),
+    Death.HARDWARE: Ending(Cause.GPU_FAULT, "its GPU failed", budget=Budget.GPU),
+}
+
+
+def launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) -> None:
+    """Take that a worker could not be launched."""
+    then = After.HOLD if news.hopeless else After.RESTART
+    reason = f"{news.why}; `gpu-supervisor reset {worker.name}` tries again" if news.hopeless else news.why
+    _end_unasked(scratch, worker, Order(Cause.EXIT, reason, then, counts=True))
+
+
+def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
+    """Take the end of a worker's main process, asked for or not."""
+    ending = _ending(life, news)
+    fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
+    oom = ending.budget is Budget.OOM
+    if oom:
+        footing = worker.footing or footing_of(life.plan, life.gpus)
+        worker = scratch.put(replace(worker, oom_events=worker.oom_events + 1, footing=footing))
+    begun = worker.stop
+    if begun is None:
+        reason = f"{ending.how} after {scratch.now_s - life.launched_s:.1f} s"
+        if ending.what:
+            reason += f"{_when(life)}: {ending.what}"
+        order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
+        _end_unasked(scratch, scratch.workers[worker.name], order, fields)
+        return
+    if oom and begun.cause is Cause.MEMORY_CAP:  # the kernel was quicker
+        order = _what_follows(scratch, worker, life, news, ending)
+        then = begun.then if begun.then is not After.RESTART else order.then
+        reason = f"{order.reason}; {begun.reason}"
+        begun = replace(begun, cause=order.cause, reason=reason, then=then, budget=order.budget)
+        worker = scratch.workers[worker.name]
+    notice = Notice("info", "worker exited", ending.how, worker=worker.name, cause=begun.cause, fields=fields)
+    scratch.tell(notice)
+    _gone(scratch, worker, begun)
+
+
+def _ending(life: Life, news: Exited) -> Ending:
+    """Put an end into words; the kernel's own word counts before the worker's last lines."""
+    detail = f" ({news.detail})" if news.detail else ""
+    if news.oom_kill:
+        how = f"killed by the kernel's OOM killer{detail}"
+        return Ending(Cause.HOST_OOM_KILL, how=how, budget=Budget.OOM)
+    cause, how = _status(news, detail)
+    if (text := poison(life, news)) is not None:
+        return replace(FINDINGS[Death.POISONED], how=how, what=f"{FINDINGS[Death.POISONED].what}: {text}")
+    if news.verdict is None:
+        return Ending(cause, how=how)
+    found = FINDINGS[news.verdict.death]
+    return replace(found, how=how, what=f"{found.what}: {news.verdict.line}")
+
+
+def _status(news: Exited, detail: str) -> tuple[Cause, str]:
+    if news.signal == SIGBUS:
+        cut = " (a file that it had mapped, its model say, was cut or cannot be read)"
+        return Cause.CRASH, f"killed by SIGBUS{cut}{detail}"
+    if news.signal is not None:
+        return Cause.CRASH, f"killed by {signal_name(news.signal)}{detail}"
+    if news.code is None:
+        return Cause.EXIT, f"ended while nobody could see how{detail}"
+    return Cause.EXIT, f"exited with status {news.code}{detail}"
+
+
+def _what_follows(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited, ending: Ending) -> Order:
+    """Return what follows an end: the next rung, nothing before an operator says so, or the same again."""
+    if ending.budget is Budget.OOM:
+        return _one_rung_down(scratch, worker, life, ending)
+    reason, budget = ending.how, ending.budget
+    if ending.then is After.HOLD and not _has_served(life):
+        reason = f"{reason}; `gpu-supervisor reset {worker.name}` tries again"
+        return Order(ending.cause, reason, After.HOLD, counts=True)
+    if news.verdict is not None and news.verdict.death is Death.HARDWARE:
+        reason += _quarantine(scratch, worker, life, news.verdict.line)
+    return Order(ending.cause, reason, After.RESTART, counts=True, budget=budget)
+
+
+def _when(life: Life) -> str:
+    if _has_served(life):
+        return ", serving"
+    return ", starting" if life.ready_s is None else ""
+
+
+def _has_served(life: Life) -> bool:
+    """Say whether it was seen to be ready: what it served with then, a bad model say, it did not die of."""
+    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget)
+    return proof and life.ready_s is not None
+
+
+def _one_rung_down(scratch: Scratch, worker: WorkerMemory, life: Life, ending: Ending) -> Order:
+    step = next_step(worker, life.plan, device=ending.cause is Cause.VRAM_OOM)
+    reason = f"{ending.how}; {step.words}"
+    if step.rung == worker.rung:
+        then = After.HOLD if step.held else After.RESTART
+        return Order(ending.cause, reason, then, counts=True, budget=Budget.OOM)
+    scratch.put(replace(worker, rung=step.rung))
+    return Order(ending.cause, reason, After.RESTART, counts=True, budget=Budget.LADDER)
+
+
+def _quarantine(scratch: Scratch, worker: WorkerMemory, life: Life, line: str) -> str:
+    """Trust the GPU of a worker no longer that its last lines call broken; return that in words.
+
+    Which of several it is, the lines do not tell in a way that can be relied on.
+    """
+    gpus = tuple(dict.fromkeys((*life.gpus, *life.seen_gpus)))
+    if len(gpus) != 1:
+        return "; which GPU it was is not known, so none is quarantined"
+    past = scratch.gpus.get(gpus[0], GpuMemory())
+    why = (
+        f"{worker.name} ended by a fault of it: {line}; `gpu-supervisor reset {worker.name}` trusts it again"
+    )
+    if past.quarantine is None:
+        scratch.gpus[gpus[0]] = replace(past, quarantine=why, until_reset=True)
+        told = Notice("error", "gpu quarantined", why, worker=worker.name, gpu=gpus[0], cause=Cause.GPU_FAULT)
+        scratch.tell(told)
+    return f"; GPU {gpus[0]} is quarantined"
+
+
+def _end_unasked(
+    scratch: Scratch, worker: WorkerMemory, order: Order, more: Mapping[str, Field] | None = None
+) -> None:
+    life = worker.life
+    if worker.stop is None and life is not None:
+        incident = worker.incident or life.run
+        begun = Stop(
+            order.cause,
+            order.reason,
+            order.then,
+            scratch.now_s,
+            incident=incident,
+            counts=order.counts,
+            budget=order.budget,
+        )
+        down_for = worker.down_for or order.cause
+        worker = replace(worker, stop=begun, incident=incident, down_for=down_for, pending=None)
+        worker = scratch.put(worker)
+        fields = {"memory_bytes": life.last_memory_bytes, "run": life.run, **(more or {})}
+        notice = Notice(
+            "warning", "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
+        )
+        scratch.tell(notice)
+    if worker.stop is not None:
+        _gone(scratch, worker, worker.stop)
+
+
+def _gone(scratch: Scratch, worker: WorkerMemory, begun: Stop) -> None:
+    now_s = scratch.now_s
+    worker = scratch.step(worker, Event.EXITED)
+    if begun.exited_s is None:
+        begun = replace(begun, exited_s=now_s, reclaim_by_s=now_s + RECLAIM_S)
+        scratch.put(replace(worker, stop=begun))
