@@ -1,7 +1,8 @@
 """The bytes that llama.cpp computes in, reserved for the longest batch when a context is made.
 
-ggml-alloc packs the tensors of a graph, so its size is the largest sum of what lives at one time. The sums here are
-upper bounds of what llama-server 0.7.0 printed for generated models of several shapes (docs/llama.md).
+ggml-alloc packs the tensors of a graph, so its size is the largest sum of what lives at one time. The sums
+here are upper bounds of what llama-server 0.7.0 printed for generated models of several shapes
+(docs/llama.md).
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ _BIASED: Final = frozenset({"gpt-oss"})  # each expert adds a bias, to a copy
 
 
 class Work(Struct, frozen=True):
-    """What some layers of a model are computed in: masks for as long as the graph, and the widest step of each part.
+    """What some layers of a model are computed in: masks throughout, and the widest step of each part.
 
     `last_bytes` is the attention of the model's last layer, which ends with the few rows that are wanted.
     """
@@ -42,7 +43,7 @@ class Work(Struct, frozen=True):
 
     @property
     def device_bytes(self) -> int:
-        """Return what all layers on GPUs take: the embedding is looked up on the host, which experts do not gain by."""
+        """Return what all layers take on GPUs, spared the embedding; experts gain nothing by that."""
         spared = 0 if self.moved_bytes else self.embedding_bytes
         return self.mask_bytes + max(
             self.attention_bytes - self.embedding_bytes, self.feed_forward_bytes - spared, self.logits_bytes
@@ -65,18 +66,19 @@ class Work(Struct, frozen=True):
 
     @property
     def inputs_bytes(self) -> int:
-        """Return what the host needs where every layer is elsewhere: the masks and four times the embedding."""
+        """Return what the host needs with no layer: the masks and four times the embedding."""
         return self.mask_bytes + 4 * self.embedding_bytes
 
 
 def work_of(shape: Shape, settings: Settings, context: Context, layers: Sequence[int]) -> Work:
     """Return the sizes of the steps of `layers`, for a batch of `context.tokens`.
 
-    With E the embedding, Q and K the queries and keys of a token, F the feed-forward length, u the experts in use and
-    n the cells, in f32 numbers for each token: attention 5E + 2Q + 2K, without flash attention
-    n * heads + max(3E + 3Q + 2K, 6E + 2Q); feed-forward 5E + 3F, of experts max(5E + 3uF, E + 2uE); a mask of n f16
-    for each kind of cache, of f32 without flash attention; one row of logits for each slot. What the last layer adds
-    to a batch is only the rows that are wanted (build_inp_out_ids), so its feed-forward part counts for nothing.
+    With E the embedding, Q and K the queries and keys of a token, F the feed-forward length, u the experts in
+    use and n the cells, in f32 numbers for each token: attention 5E + 2Q + 2K, without flash attention n *
+    heads + max(3E + 3Q + 2K, 6E + 2Q); feed-forward 5E + 3F, of experts max(5E + 3uF, E + 2uE); a mask of n
+    f16 for each kind of cache, of f32 without flash attention; one row of logits for each slot. What the last
+    layer adds to a batch is only the rows that are wanted (build_inp_out_ids), so its feed-forward part
+    counts for nothing.
     """
     per_token = context.tokens * _F32
     wide = [layer for layer in layers if layer != shape.layers - 1]
@@ -98,15 +100,16 @@ def output_bytes(shape: Shape, settings: Settings) -> int:
 
 
 def output_only_bytes(shape: Shape, settings: Settings, context: Context) -> int:
-    """Return what a GPU takes that has nothing but the output; after a recurrent layer it sees the whole batch."""
+    """Return what a GPU takes with nothing but the output; after a recurrent layer, for a whole batch."""
     batch = 2 * shape.embedding_length * context.tokens * _F32 if shape.recurrent is not None else 0
     return output_bytes(shape, settings) + settings.slots * shape.embedding_length * _F32 + batch + _FEW
 
 
 def masks_bytes(shape: Shape, settings: Settings, context: Context, layers: Sequence[int]) -> int:
-    """Return the inputs: masks of cells of one stream by tokens, for each cache (build_attn_inp_kv), and small ones.
+    """Return the inputs: masks of cells by tokens, for each cache (build_attn_inp_kv), and small ones.
 
-    Quantized caches are turned by Hadamard matrices (attn_rot in src/llama-kv-cache.cpp), which are inputs too.
+    Quantized caches are turned by Hadamard matrices (attn_rot in src/llama-kv-cache.cpp), which are inputs
+    too.
     """
     wide = _F16 if settings.flash_attention else _F32
     all_kinds = kinds_of(shape)
@@ -114,8 +117,14 @@ def masks_bytes(shape: Shape, settings: Settings, context: Context, layers: Sequ
     turned = sum(cache_type(name).block > 1 for name in (settings.cache_k, settings.cache_v))
     turning = turned * max(shape.key_length, shape.value_length) ** 2 * _F32
     # without flash attention V is transposed, and each of its numbers has a place of its own (64 bits)
-    places = 0 if settings.flash_attention else 2 * max(shape.kv_heads) * shape.value_length * context.tokens * _F32
-    masks = sum(cells_of(shape, settings, context, kind) * context.tokens * wide + turning + places for kind in kinds)
+    places = (
+        0
+        if settings.flash_attention
+        else 2 * max(shape.kv_heads) * shape.value_length * context.tokens * _F32
+    )
+    masks = sum(
+        cells_of(shape, settings, context, kind) * context.tokens * wide + turning + places for kind in kinds
+    )
     return masks + _INPUTS * context.tokens * _F32 + _FEW
 
 

@@ -12,9 +12,9 @@ from supervisor.llama.model import Model
 from supervisor.llama.placement import HOST, places_of
 from supervisor.llama.settings import Context, Settings, context_of
 
-# What CUDA itself takes on a GPU before the first tensor; a stated figure, not measured here. ollama keeps 457 MiB.
+# What CUDA takes on a GPU before the first tensor: a stated figure, not measured. ollama keeps 457 MiB.
 CUDA_CONTEXT_BYTES: Final = 512 << 20
-# An idle llama-server without a model's buffers: 6 MB anonymous of 24 MB resident; threads and CUDA's libraries more.
+# An idle llama-server beside its buffers: 6 MB anonymous of 24 MB resident; CUDA's libraries take more.
 PROCESS_BYTES: Final = 64 << 20
 
 
@@ -37,7 +37,7 @@ class DeviceNeed(Struct, frozen=True):
 
 
 class HostNeed(Struct, frozen=True):
-    """What the machine has to hold. With mmap the weights are pages of the file, which no memory cap counts."""
+    """What the machine has to hold. Mapped weights are pages of the file, which no `memory.cap` counts."""
 
     weights_bytes: int = 0
     is_mapped: bool = True
@@ -53,7 +53,12 @@ class HostNeed(Struct, frozen=True):
     def own_bytes(self) -> int:
         """Return what is the process's own: what `memory.cap` counts."""
         held = self.kv_bytes + self.state_bytes + self.compute_bytes + self.output_bytes + self.mmproj_bytes
-        return held + self.prompt_cache_bytes + self.process_bytes + (0 if self.is_mapped else self.weights_bytes)
+        return (
+            held
+            + self.prompt_cache_bytes
+            + self.process_bytes
+            + (0 if self.is_mapped else self.weights_bytes)
+        )
 
     @property
     def total_bytes(self) -> int:
@@ -71,10 +76,11 @@ class Need(Struct, frozen=True):
 def need(model: Model, settings: Settings) -> Need:
     """Reckon what a llama-server with this model and these settings takes. Pure, in microseconds.
 
-    Weights: src/llama-model.cpp (load_tensors): layers where they are placed, output and output norm with the last
-    place, a second copy of the embedding there where it is tied; the embedding itself, and the experts of the first
-    cpu_moe_layers, on the host. Caches lie with their layers, or on the host without kv_offload. mmproj lies on the
-    first GPU (tools/server: mmproj_use_gpu). Raises ValueError where settings are impossible.
+    Weights: src/llama-model.cpp (load_tensors): layers where they are placed, output and output norm with the
+    last place, a second copy of the embedding there where it is tied; the embedding itself, and the experts
+    of the first cpu_moe_layers, on the host. Caches lie with their layers, or on the host without kv_offload.
+    mmproj lies on the first GPU (tools/server: mmproj_use_gpu). Raises ValueError where settings are
+    impossible.
     """
     shape = model.shape
     context = context_of(shape, settings)
@@ -116,8 +122,14 @@ def _host(plan: _Plan) -> HostNeed:
     weights = plan.model.weights
     here = plan.layers_on(HOST)
     everywhere = range(len(weights.layers))
-    held = weights.embedding_bytes + weights.other_bytes + sum(weights.layers[layer].size_bytes for layer in here)
-    held += sum(weights.layers[layer].size_bytes - _on_gpu(plan, layer) for layer in everywhere if layer not in here)
+    held = (
+        weights.embedding_bytes
+        + weights.other_bytes
+        + sum(weights.layers[layer].size_bytes for layer in here)
+    )
+    held += sum(
+        weights.layers[layer].size_bytes - _on_gpu(plan, layer) for layer in everywhere if layer not in here
+    )
     kept = [plan.caches[layer] for layer in (here if plan.settings.kv_offload else everywhere)]
     return HostNeed(
         weights_bytes=held + (weights.output_bytes if plan.places[-1] == HOST else 0),

@@ -20,11 +20,12 @@ class LayerCache(Struct, frozen=True):
 def caches_of(shape: Shape, settings: Settings, context: Context) -> tuple[LayerCache, ...]:
     """Return what each layer remembers, all slots together.
 
-    src/llama-kv-cache.cpp (llama_kv_cache): for each layer a K and a V tensor of `cells` rows for each stream, rows
-    of head_count_kv heads of key_length and value_length numbers; with MLA there is no V. Without flash attention V
-    is transposed, and of the widest layer's size in every layer. src/llama-memory-recurrent.cpp: for each slot
-    (conv_kernel - 1) * (inner + 2 * groups * state) and state * inner numbers in f32 (llama_hparams::n_embd_r and
-    n_embd_s). Raises ValueError for a type that no cache has.
+    src/llama-kv-cache.cpp (llama_kv_cache): for each layer a K and a V tensor of `cells` rows for each
+    stream, rows of head_count_kv heads of key_length and value_length numbers; with MLA there is no V.
+    Without flash attention V is transposed, and of the widest layer's size in every layer.
+    src/llama-memory-recurrent.cpp: for each slot (conv_kernel - 1) * (inner + 2 * groups * state) and state *
+    inner numbers in f32 (llama_hparams::n_embd_r and n_embd_s). Raises ValueError for a type that no cache
+    has.
     """
     keys, values = cache_type(settings.cache_k), cache_type(settings.cache_v)
     kinds = kinds_of(shape)
@@ -44,7 +45,8 @@ def caches_of(shape: Shape, settings: Settings, context: Context) -> tuple[Layer
 def cells_of(shape: Shape, settings: Settings, context: Context, kind: Kind) -> int:
     """Return the cells of one stream of a layer's cache.
 
-    Windowed (src/llama-kv-cache-iswa.cpp): pad256(min(cells, window * (slots where unified, else 1) + ubatch)).
+    Windowed (src/llama-kv-cache-iswa.cpp): pad256(min(cells, window * (slots where unified, else 1) +
+    ubatch)).
     """
     if kind in {Kind.STATE, Kind.NONE}:
         return 0

@@ -1,7 +1,8 @@
 """What each layer of a model remembers: all tokens, a window of them, or a state.
 
-The patterns are those of github.com/ggml-org/llama.cpp at 0c1e570 (src/models/*.cpp: load_arch_hparams). A model of
-an architecture that is not listed is taken to remember all tokens in every layer, which is never too little.
+The patterns are those of github.com/ggml-org/llama.cpp at 0c1e570 (src/models/*.cpp: load_arch_hparams). A
+model of an architecture that is not listed is taken to remember all tokens in every layer, which is never too
+little.
 """
 
 from enum import Enum
@@ -20,7 +21,7 @@ class Kind(Enum):
     NONE = "none"
 
 
-# load_swa_pattern: every Nth layer is full, the last of N, or the first (dense_first), unless the file says otherwise
+# load_swa_pattern: every Nth layer is full, the last of N or the first, unless the file says otherwise
 _WINDOWS: Final = {
     **dict.fromkeys(("afmoe", "cohere2", "exaone-moe", "exaone4", "mellum", "olmo2"), (4, False)),
     **dict.fromkeys(("cohere2moe", "smallthinker", "laguna"), (4, True)),
@@ -42,7 +43,7 @@ _USUAL_INTERVAL: Final = 4
 
 
 def kinds_of(shape: Shape) -> tuple[Kind, ...]:
-    """Return the memory of each layer; the layers that only predict further tokens have none in the main context."""
+    """Return the memory of each layer; those that only predict further tokens have none."""
     trunk = shape.layers - shape.predict_layers
     owning = trunk - shape.shared_kv_layers  # the last of the trunk use the cache of earlier ones
     return tuple(

@@ -21,7 +21,8 @@ class Model(Struct, frozen=True):
 def read_model(path: Path) -> Model:
     """Read a model by its only or its first file; raises GgufError.
 
-    Takes milliseconds for a model of today and some seconds for a hostile file, so a loop leaves it to a thread.
+    Takes milliseconds for a model of today and some seconds for a hostile file, so a loop leaves it to a
+    thread.
     """
     found = read_gguf(path)
     shape = shape_of(found)

@@ -13,8 +13,8 @@ HOST: Final = -1
 def places_of(shape: Shape, settings: Settings) -> tuple[int, ...]:
     """Return the place of each layer and, last, of the output: an index of `settings.shares`, or HOST.
 
-    src/llama-model.cpp (load_tensors, get_layer_buft_list): the last n_gpu_layers of layers + 1 go to GPUs, shared
-    out by `shares` in order; the embedding stays on the host.
+    src/llama-model.cpp (load_tensors, get_layer_buft_list): the last n_gpu_layers of layers + 1 go to GPUs,
+    shared out by `shares` in order; the embedding stays on the host.
     """
     count = shape.layers + 1
     on_gpus = min(settings.n_gpu_layers, count) if settings.shares else 0

@@ -50,9 +50,9 @@ class Context(Struct, frozen=True):
 def context_of(shape: Shape, settings: Settings) -> Context:
     """Return the context as src/llama-context.cpp (llama_context) pads and shares it out.
 
-    n_batch = min(ctx, batch) and n_ubatch = min(n_batch, ubatch), with ctx as it was given; then ctx is padded to
-    256. Unified, all slots share it; else each has pad256(ctx / slots). Raises ValueError where neither the
-    settings nor the model name a context.
+    n_batch = min(ctx, batch) and n_ubatch = min(n_batch, ubatch), with ctx as it was given; then ctx is
+    padded to 256. Unified, all slots share it; else each has pad256(ctx / slots). Raises ValueError where
+    neither the settings nor the model name a context.
     """
     given = settings.ctx or shape.context_length
     if not given:
