@@ -116,16 +116,10 @@ def masks_bytes(shape: Shape, settings: Settings, context: Context, layers: Sequ
     kinds = {all_kinds[layer] for layer in layers} & {Kind.FULL, Kind.WINDOW, Kind.BOTH}
     turned = sum(cache_type(name).block > 1 for name in (settings.cache_k, settings.cache_v))
     turning = turned * max(shape.key_length, shape.value_length) ** 2 * _F32
-    # without flash attention V is transposed, and each of its numbers has a place of its own (64 bits)
-    places = (
-        0
-        if settings.flash_attention
-        else 2 * max(shape.kv_heads) * shape.value_length * context.tokens * _F32
-    )
-    masks = sum(
-        cells_of(shape, settings, context, kind) * context.tokens * wide + turning + places for kind in kinds
-    )
-    return masks + _INPUTS * context.tokens * _F32 + _FEW
+    # without flash attention V is transposed, and each of its numbers has a place, of 8 bytes
+    places = 0 if settings.flash_attention else 8 * max(shape.kv_heads) * shape.value_length
+    per_token = sum(cells_of(shape, settings, context, kind) * wide + places for kind in kinds)
+    return (per_token + _INPUTS * _F32) * context.tokens + turning * len(kinds) + _FEW
 
 
 def _attention(shape: Shape, settings: Settings, context: Context, layers: Sequence[int]) -> int:
@@ -139,7 +133,8 @@ def _attention(shape: Shape, settings: Settings, context: Context, layers: Seque
     apart = 2 * width if shape.sliding is not None else 0
     kinds = kinds_of(shape)
     cells = max(cells_of(shape, settings, context, kinds[layer]) for layer in layers)
-    return max(shape.heads[layer] for layer in layers) * cells + steps + values + apart
+    scores = max(shape.heads[layer] for layer in layers) * cells
+    return max(scores + steps + values + apart, _state(shape))
 
 
 def _last(shape: Shape, settings: Settings, context: Context) -> int:

@@ -6,7 +6,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,13 @@ def printed(binary: Path, model: Path, settings: Settings, rpc: str | None = Non
 
 
 def _summed(found: list[tuple[str, str, str]], *, device: bool) -> Printed:
-    sums = dict.fromkeys(("model", "kv", "rs", "compute", "output"), 0.0)
-    for name, kind, mib in found:
-        if name.startswith("RPC") == device:
-            sums[kind.lower()] += float(mib)
-    return Printed(**{kind: round(size, 2) for kind, size in sums.items()})
+    def summed(wanted: str) -> float:
+        sizes = [
+            float(mib) for name, kind, mib in found if kind == wanted and name.startswith("RPC") == device
+        ]
+        return round(sum(sizes), 2)
+
+    return Printed(summed("model"), summed("KV"), summed("RS"), summed("compute"), summed("output"))
 
 
 def fit_params(binary: Path, model: Path, settings: Settings) -> tuple[int, int, int]:
@@ -101,7 +103,7 @@ def fit_params(binary: Path, model: Path, settings: Settings) -> tuple[int, int,
 
 
 @contextlib.contextmanager
-def rpc_device(binary: Path) -> Iterator[str]:
+def rpc_device(binary: Path) -> Generator[str]:
     """Run a device that this machine's CPU plays; yield its address."""
     port = free_port()
     words = [str(binary.parent / "ggml-rpc-server"), "-p", str(port)]

@@ -208,19 +208,26 @@ def _forward(tiny: Tiny, layer: int) -> dict[str, tuple[int, ...]]:
     width, dense = tiny.embd, tiny.each(tiny.ff)[layer]
     found: dict[str, tuple[int, ...]] = {} if tiny.arch == "gpt-oss" else {"ffn_norm.weight": (width,)}
     if not tiny.experts or layer < tiny.more.get("leading_dense_block_count", 0):
-        up, down = (width, dense), (dense, width)
-        return found | {"ffn_gate.weight": up, "ffn_down.weight": down, "ffn_up.weight": up}
+        return found | _gated("", (width, dense))
     each, count = tiny.expert_ff or dense, tiny.experts
-    up, down = (width, each, count), (each, width, count)
     found["ffn_gate_inp.weight"] = (width, count)
-    found |= {"ffn_gate_exps.weight": up, "ffn_down_exps.weight": down, "ffn_up_exps.weight": up}
+    found |= _gated("_exps", (width, each, count))
     if tiny.arch == "gpt-oss":
         found |= {"ffn_gate_inp.bias": (count,), "ffn_down_exps.bias": (width, count)}
         found |= {"ffn_gate_exps.bias": (each, count), "ffn_up_exps.bias": (each, count)}
     if "expert_shared_count" in tiny.more:
-        up, down = (width, each), (each, width)
-        found |= {"ffn_gate_shexp.weight": up, "ffn_down_shexp.weight": down, "ffn_up_shexp.weight": up}
+        found |= _gated("_shexp", (width, each))
     return found
+
+
+def _gated(of: str, up: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Return the three weights of a feed-forward part, given the way up."""
+    width, each, *count = up
+    return {
+        f"ffn_gate{of}.weight": up,
+        f"ffn_down{of}.weight": (each, width, *count),
+        f"ffn_up{of}.weight": up,
+    }
 
 
 def _state(tiny: Tiny) -> dict[str, tuple[int, ...]]:
