@@ -6,11 +6,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from supervisor.cli.command import Command, CommandError, Exit
+from supervisor.cli.recommend_json import document, first_document
 from supervisor.cli.recommend_text import first_text, text
-from supervisor.llama.first_start import FirstStart, first_start
+from supervisor.llama.first_start import first_start
 from supervisor.llama.gguf import GgufError
 from supervisor.llama.model import Model, file_bytes, read_model
 from supervisor.llama.recommend import Choice, Wanted, choose_settings
@@ -38,15 +37,13 @@ def run(arguments: Namespace) -> int:
     free = asyncio.run(_free())
     if model is None or chosen is None:
         start = first_start(free)
-        shown = (
-            _first_document(free, start) if arguments.json else first_text(free, start, first_stanza(start))
-        )
+        worker = first_stanza(start)
+        shown = first_document(free, start, worker) if arguments.json else first_text(free, start, worker)
     else:
         choice = _choose(model, free, arguments, mmproj_bytes)
         worker = stanza(chosen.absolute(), choice)
-        shown = (
-            _document(free, model, choice, worker) if arguments.json else text(free, model, choice, worker)
-        )
+        written = document if arguments.json else text
+        shown = written(free, model, choice, worker)
     print(shown)
     return Exit.DONE
 
@@ -126,70 +123,6 @@ def _without_model(arguments: Namespace) -> str | None:
     return next(
         (f"--{name.replace('_', '-')}" for name in options if getattr(arguments, name) is not None), None
     )
-
-
-def _document(free: Room, model: Model, choice: Choice, worker: str) -> str:
-    devices = [
-        {**msgspec.to_builtins(device), "uuid": gpu.uuid, "total_bytes": device.total_bytes}
-        for device, gpu in zip(choice.need.devices, choice.gpus, strict=True)
-    ]
-    host = choice.need.host
-    sizes = {"own_bytes": host.own_bytes, "total_bytes": host.total_bytes}
-    found = {
-        "machine": _machine(free),
-        "model": {
-            "paths": [str(path) for path in model.paths],
-            "file_bytes": model.file_bytes,
-            "weights_bytes": model.weights.total_bytes,
-            "shape": msgspec.to_builtins(model.shape),
-        },
-        "settings": {**msgspec.to_builtins(choice.settings), "threads": choice.threads, "mlock": False},
-        "need": {"devices": devices, "host": {**msgspec.to_builtins(host), **sizes}},
-        "notes": list(choice.notes),
-        "stanza": worker,
-    }
-    return _json(found)
-
-
-def _first_document(free: Room, start: FirstStart) -> str:
-    settings = {**msgspec.to_builtins(start), "gpu": None if start.gpu is None else start.gpu.uuid}
-    found: dict[str, object] = {
-        "machine": _machine(free),
-        "model": None,
-        "settings": settings,
-        "need": None,
-        "notes": [],
-        "stanza": first_stanza(start),
-    }
-    return _json(found)
-
-
-def _machine(free: Room) -> dict[str, object]:
-    """Return the machine; a reading that could not be had is null, with its reason in `missing`."""
-    missing: dict[str, str] = {}
-    found: dict[str, object] = {}
-    for name in ("memory_total_bytes", "memory_free_bytes", "cores"):
-        found[name] = _known(getattr(free, name), name, missing)
-    gpus: list[dict[str, object]] = []
-    for gpu in free.gpus:
-        absent: dict[str, str] = {}
-        sizes = {name: _known(getattr(gpu, name), name, absent) for name in ("total_bytes", "free_bytes")}
-        known = {"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name, "unified": gpu.unified}
-        gpus.append({**known, **sizes, "missing": absent})
-    if free.gpu_missing is not None:
-        missing["gpus"] = free.gpu_missing
-    return {**found, "gpus": gpus, "missing": missing}
-
-
-def _known(value: object, name: str, missing: dict[str, str]) -> object:
-    if isinstance(value, Missing):
-        missing[name] = value.why
-        return None
-    return value
-
-
-def _json(found: object) -> str:
-    return msgspec.json.format(msgspec.json.encode(found), indent=2).decode()
 
 
 def _bounded(text: str, least: int, most: int) -> int:

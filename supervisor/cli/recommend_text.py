@@ -1,6 +1,7 @@
 """What `recommend` prints for people."""
 
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from supervisor.cli import figures
 from supervisor.cli.terminal import plain
@@ -11,7 +12,7 @@ from supervisor.llama.recommend import Choice
 from supervisor.llama.room import GPU_RESERVE_BYTES, Room, memory_reserve_bytes
 from supervisor.model.reading import Missing
 
-_PARTS = (
+_PARTS: Final = (
     ("weights", "weights_bytes"),
     ("KV cache", "kv_bytes"),
     ("recurrent state", "state_bytes"),

@@ -74,7 +74,7 @@ class Need(Struct, frozen=True):
 
 
 def need(model: Model, settings: Settings) -> Need:
-    """Reckon what a llama-server with this model and these settings takes. Pure, in microseconds.
+    """Reckon what a llama-server with this model and these settings takes. Pure.
 
     Weights: src/llama-model.cpp (load_tensors): layers where they are placed, output and output norm with the
     last place, a second copy of the embedding there where it is tied; the embedding itself, and the experts

@@ -31,6 +31,13 @@ def test_without_a_model_it_is_the_conservative_table() -> None:
     assert "  batch                 256" in lines
 
 
+def test_the_table_is_a_document_too() -> None:
+    found = json.loads(gpu_supervisor("recommend", "--json").out)
+    assert (found["model"], found["need"]) == (None, None)
+    assert (found["settings"]["ctx"], found["settings"]["mlock"]) == (2048, False)
+    assert found["stanza"].startswith("workers:\n")
+
+
 def test_with_a_model_the_need_is_a_table(model: Path) -> None:
     ran = gpu_supervisor("recommend", "--model", str(model), "--ctx", "4096", "--n-gpu-layers", "0")
     assert (ran.code, ran.err) == (0, "")

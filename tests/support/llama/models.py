@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from supervisor.llama.model import Model
 from supervisor.llama.shape import Experts, Rope, Shape
 from supervisor.llama.weights import LayerWeights, Weights
@@ -44,9 +46,8 @@ def model_of(shape: Shape, layer: LayerWeights, *, tied: bool = False) -> Model:
 def llama_8b() -> Model:
     """Return the sizes of a Llama 3 model of 8 billion weights in 4 bits: 4.6 GiB."""
     layers = 32
-    shape = Shape(
-        architecture="llama",
-        layers=layers,
+    shape = replace(
+        shape_of_llama(layers),
         embedding_length=4096,
         context_length=131072,
         vocabulary=128256,
@@ -55,15 +56,6 @@ def llama_8b() -> Model:
         key_length=128,
         value_length=128,
         feed_forward_lengths=(14336,) * layers,
-        shared_kv_layers=0,
-        predict_layers=0,
-        full_attention_interval=None,
-        latent=None,
-        sliding=None,
-        experts=None,
-        recurrent=None,
-        rope=NO_ROPE,
-        file_type=None,
     )
     weights = Weights((LayerWeights(122 * MIB, 0, 33 * MIB),) * layers, 282 * MIB, 411 * MIB, 0, tied=False)
     return Model((Path("/models/llama-8b.gguf"),), shape, weights, weights.total_bytes)
