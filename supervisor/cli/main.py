@@ -26,6 +26,7 @@ MODULES: Final[Mapping[str, str]] = {
     "check-config": "config",
     "schema": "config",
     "units": "units",
+    "recommend": "recommend",
     "replay": "replay",
     "simulate": "simulate",
     "completion": "completion",

@@ -14,10 +14,11 @@ _EXPERTS: Final = re.compile(r"blk\.[0-9]{1,4}\.ffn_(?:up|down|gate|gate_up)_(?:
 
 
 class LayerWeights(Struct, frozen=True):
-    """One layer; `expert_bytes` are a part of `size_bytes`."""
+    """One layer; `expert_bytes` are a part of `size_bytes`, and `largest_bytes` is its largest tensor."""
 
     size_bytes: int = 0
     expert_bytes: int = 0
+    largest_bytes: int = 0
 
 
 class Weights(Struct, frozen=True):
@@ -45,19 +46,21 @@ def weights_of(tensors: Iterable[Tensor], layer_count: int) -> Weights:
     """Add up the tensors of a model of `layer_count` layers; one of a layer beyond them counts as other."""
     sizes = [0] * layer_count
     experts = [0] * layer_count
+    largest = [0] * layer_count
     apart = {"token_embd": 0, "output": 0, "other": 0}
     tied = True
     for tensor in tensors:
         layer = _LAYER.fullmatch(tensor.name)
         if layer is not None and int(layer[1]) < layer_count:
             sizes[int(layer[1])] += tensor.size_bytes
+            largest[int(layer[1])] = max(largest[int(layer[1])], tensor.size_bytes)
             if _EXPERTS.fullmatch(tensor.name):
                 experts[int(layer[1])] += tensor.size_bytes
             continue
         start = tensor.name.partition(".")[0]
         apart[_part(start)] += tensor.size_bytes
         tied = tied and tensor.name != "output.weight"
-    layers = tuple(LayerWeights(size, part) for size, part in zip(sizes, experts, strict=True))
+    layers = tuple(LayerWeights(*parts) for parts in zip(sizes, experts, largest, strict=True))
     return Weights(layers, apart["token_embd"], apart["output"], apart["other"], tied)
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from support.control_desk import StoryDesk, everything, serving, worker
+from support.gpu_fixtures import driver, fakenvml
+
+__all__ = ["control", "desk", "driver", "fakenvml"]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def complete(*words: str, control: Path) -> list[str]:
 
 def test_commands_options_choices_and_workers_are_completed(control: Path, desk: StoryDesk) -> None:
     del desk
-    assert complete("re", control=control) == ["restart", "reset", "reload", "replay"]
+    assert complete("re", control=control) == ["restart", "reset", "reload", "recommend", "replay"]
     assert complete("restart", "", control=control) == ["chat", "embed"]
     assert complete("restart", "chat", "em", control=control) == ["embed"]
     assert complete("restart", "--n", control=control) == ["--now", "--no-wait"]

@@ -28,7 +28,9 @@ def test_weights_are_told_apart_by_layer_and_part() -> None:
         ],
         2,
     )
-    assert found == Weights((LayerWeights(30), LayerWeights(1217, 1200)), 1000, 2001, 12, tied=False)
+    assert found == Weights(
+        (LayerWeights(30, 0, 20), LayerWeights(1217, 1200, 500)), 1000, 2001, 12, tied=False
+    )
     assert found.total_bytes == 4260
 
 

@@ -72,7 +72,7 @@ def _installed() -> Iterator[LlamaServer]:
 
 
 def _debian_tree() -> Path:
-    return cache_dir() / "llama-server-debian"
+    return cache_dir() / "llama-debian"
 
 
 def _wheel() -> Path:
