@@ -20,17 +20,22 @@ LIVES: Final = 3
 def grown(life: Life, seen: Sighting) -> Footprint:
     """Return the life's footprint with what is seen of it now; what could not be read adds nothing."""
     past = life.footprint
-    settling = life.ready_s is None or seen.read_s <= life.ready_s + STEADY_AFTER_READY_S
-    settling = settling or not caps.warm(life, seen.read_s)
+    coming_up = settling(life, seen.read_s)
     memory = None if isinstance(seen.memory_bytes, Missing) else seen.memory_bytes
     vram: Mapping[str, int] = {} if isinstance(seen.vram_bytes, Missing) else seen.vram_by_gpu
     found = Footprint(
-        memory_steady_bytes=_larger(past.memory_steady_bytes, memory if settling else None),
+        memory_steady_bytes=_larger(past.memory_steady_bytes, memory if coming_up else None),
         memory_peak_bytes=_larger(past.memory_peak_bytes, memory),
-        vram_steady_bytes=_largest(past.vram_steady_bytes, vram if settling else {}),
+        vram_steady_bytes=_largest(past.vram_steady_bytes, vram if coming_up else {}),
         vram_peak_bytes=_largest(past.vram_peak_bytes, vram),
     )
     return past if found == past else found
+
+
+def settling(life: Life, at_s: float) -> bool:
+    """Say whether a life still takes what it needs to come up, at this time."""
+    ready = life.ready_s is not None and at_s > life.ready_s + STEADY_AFTER_READY_S
+    return not (ready and caps.warm(life, at_s))
 
 
 def learn(learned: Learned, life: Life) -> Learned:

@@ -88,7 +88,9 @@ def used_share(sample: GpuSample) -> float | None:
 def _level(scratch: Scratch, sample: GpuSample, past: GpuMemory) -> GpuMemory:
     share = used_share(sample)
     if share is None or sample.state is not GpuState.OK:
-        return past
+        return replace(past, known=False) if past.known else past
+    if not past.known:
+        past = replace(past, known=True)
     level = gpu_level(scratch.plan.gpu.levels, share, past.pressure)
     if level is not past.pressure:
         mild = level in {Pressure.NORMAL, Pressure.HIGH}

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from supervisor.decide.footprint import settling
 from supervisor.decide.needs import Need, need_of
 from supervisor.decide.scratch import Promise, Scratch
 from supervisor.model.headroom import effective_available
@@ -100,7 +101,7 @@ def _ledger(scratch: Scratch) -> Mapping[str, Sequence[Promise]]:
 
 def _promises(scratch: Scratch, worker: WorkerMemory) -> Iterator[tuple[str, Promise]]:
     life, plan = worker.life, scratch.plan.workers.get(worker.name)
-    if life is not None and worker.phase in _COMING_UP:
+    if life is not None and worker.phase in _COMING_UP and settling(life, scratch.now_s):
         need = need_of(worker, life.plan)
         for where in (HOST, *life.gpus):
             yield where, Promise(worker.name, _outstanding(scratch, where, worker, life, need))

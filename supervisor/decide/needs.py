@@ -1,13 +1,18 @@
 """What a worker needs to come up: what is written, else what its last lives took."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec import Struct
 
 from supervisor.decide.footprint import known_lives
 from supervisor.decide.ladder import settings_on
+from supervisor.decide.scratch import Scratch
 from supervisor.model.memory import Footprint, WorkerMemory
 from supervisor.model.plan import WorkerPlan
+
+# Long enough for another worker's restart with all its deadlines, short beside an outage.
+PATIENCE_S: Final = 300.0
 
 
 class Need(Struct, frozen=True):
@@ -44,6 +49,17 @@ def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
         return Need(memory)
     by_gpu = largest.vram_steady_bytes
     return Need(memory, _capped(_vram(largest), plan.vram_cap_bytes), by_gpu)
+
+
+def awaited(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> Need:
+    """Return the need that a worker waits for: what is only learned counts for `PATIENCE_S`.
+
+    A life that leaked while it came up would else keep the next one from ever starting.
+    """
+    free_s = max(worker.since_s, worker.retry_s)
+    if scratch.now_s < free_s + PATIENCE_S:
+        return need_of(worker, plan)
+    return Need(plan.needs.memory_bytes, plan.needs.vram_bytes)
 
 
 def _most(lives: tuple[Footprint, ...]) -> int | None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from supervisor.decide.ledger import gpu_room, host_need, host_room
 from supervisor.decide.lifecycle import MOVING_MEMORY
-from supervisor.decide.needs import Need, need_of
+from supervisor.decide.needs import Need, awaited
 from supervisor.decide.scratch import Scratch
 from supervisor.model.memory import WorkerMemory
 from supervisor.model.plan import WorkerPlan
@@ -40,7 +40,7 @@ def because(why: str | None) -> str:
 
 def no_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple[str, ...]) -> str | None:
     """Say for how much of which memory a worker has to wait, or None where its need fits or is not known."""
-    need = need_of(worker, plan)
+    need = awaited(scratch, worker, plan)
     for uuid in gpus:
         sample, wanted = scratch.samples.get(uuid), need.on(uuid, len(gpus))
         if sample is None or wanted is None or sample.unified:
@@ -65,7 +65,7 @@ def _by_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> tuple[
 
     One on which another worker starts or stops comes last: its turn has to be waited for.
     """
-    count, need = plan.gpus.count, need_of(worker, plan)
+    count, need = plan.gpus.count, awaited(scratch, worker, plan)
     usable = [one for one in scratch.snapshot.gpus if _usable(scratch, one)]
     rooms = {one.uuid: _left(scratch, one, worker) for one in usable}
     known = {uuid: left for uuid, left in rooms.items() if not isinstance(left, Missing)}

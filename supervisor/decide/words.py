@@ -4,7 +4,6 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from supervisor.decide.gpus import used_share
 from supervisor.decide.pressure import ORDER
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Advise
@@ -21,7 +20,9 @@ def advise(scratch: Scratch) -> None:
     general = scratch.host.pressure is not past.host.pressure or scratch.gpus != past.gpus
     for name in list(scratch.workers):
         worker = scratch.workers[name]
-        if general or worker is not past.workers.get(name):
+        before = past.workers.get(name)
+        # By value where it is another object: a turn that is replayed from a recording comes to the same.
+        if general or (worker is not before and worker != before):
             _advise(scratch, worker)
 
 
@@ -48,10 +49,8 @@ def _words(scratch: Scratch, worker: WorkerMemory, life: Life) -> Words:
 
 
 def _level(scratch: Scratch, uuid: str) -> Pressure | None:
-    sample = scratch.samples.get(uuid)
-    if sample is None or used_share(sample) is None:
-        return None
-    return scratch.gpus.get(uuid, GpuMemory()).pressure
+    past = scratch.gpus.get(uuid)
+    return past.pressure if past is not None and past.known else None
 
 
 def _worst(levels: list[Pressure]) -> Pressure | None:

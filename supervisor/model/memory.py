@@ -197,6 +197,7 @@ class GpuMemory(Struct, frozen=True):
     """One GPU, as far as it must be remembered."""
 
     pressure: Pressure = Pressure.NORMAL
+    known: bool = False  # its memory could be read when it was last looked at
     above_since_s: float | None = None  # above gpu.restart_above
     victim: str | None = None  # the worker that is restarted to relieve it
     quarantine: str | None = None  # why nothing is started or restarted on it

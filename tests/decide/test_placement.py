@@ -128,6 +128,33 @@ def test_one_that_takes_less_than_it_needed_keeps_its_promise() -> None:
     assert world.phase("b") is Phase.WAITING
 
 
+def test_one_that_has_come_up_holds_no_promise_any_more() -> None:
+    world = World(worker("a", gpus=ON_A, needs=NEEDS_10), worker("b", gpus=ON_A, needs=NEEDS_5), gpus=[GPU_A])
+    world.gpus[GPU_A].nobody_bytes = 10 * GIB
+    world.pass_s(30.0)
+    assert world.phase("b") is Phase.WAITING
+    world.pass_s(4.0)
+    assert world.phase("b") is Phase.READY
+
+
+def test_what_is_only_learned_is_waited_for_five_minutes() -> None:
+    world = World(worker())
+    world.settle()
+    world.exits()
+    world.pass_s(0.0)
+    remembering(world, "chat", taken(50 * GIB))
+    world.pass_s(290.0)
+    assert world.of().waits_for == "50GiB of host memory: 38GiB free above critical_available"
+    world.pass_s(15.0)
+    assert world.phase() is Phase.READY
+
+
+def test_what_is_written_is_waited_for_as_long_as_it_takes() -> None:
+    world = World(worker(needs=Needs(50 * GIB)))
+    world.pass_s(4000.0)
+    assert world.phase() is Phase.WAITING
+
+
 def test_what_cannot_be_seen_of_a_ready_worker_counts_as_taken() -> None:
     world = World(worker("a", gpus=ON_A, needs=NEEDS_10), worker("b", gpus=ON_A, needs=NEEDS_5), gpus=[GPU_A])
     world.newborn = {"vram": {GPU_A: 10 * GIB}}
