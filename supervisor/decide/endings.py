@@ -129,12 +129,13 @@ def _has_served(life: Life) -> bool:
 
 
 def _one_rung_down(scratch: Scratch, worker: WorkerMemory, life: Life, ending: Ending) -> Order:
-    step = next_step(worker, life.plan, device=ending.cause is Cause.VRAM_OOM)
+    reached = max(worker.rung, life.rung)  # it may have been reset since it was launched
+    step = next_step(replace(worker, rung=reached), life.plan, device=ending.cause is Cause.VRAM_OOM)
+    scratch.put(replace(worker, rung=step.rung))
     reason = f"{ending.how}; {step.words}"
-    if step.rung == worker.rung:
+    if step.rung == reached:
         then = After.HOLD if step.held else After.RESTART
         return Order(ending.cause, reason, then, counts=True, budget=Budget.OOM)
-    scratch.put(replace(worker, rung=step.rung))
     return Order(ending.cause, reason, After.RESTART, counts=True, budget=Budget.LADDER)
 
 

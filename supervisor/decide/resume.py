@@ -37,6 +37,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         launched_s=life.launched_s,
         launched_wall_s=life.launched_wall_s,
         settings=life.settings,
+        rung=life.rung,
         gpus=life.gpus,
         identity=life.identity,
         ready_s=life.ready_s,

@@ -130,6 +130,7 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         launched_s=now_s,
         launched_wall_s=scratch.snapshot.wall_s,
         settings=settings_on(plan, worker.rung),
+        rung=worker.rung,
         gpus=gpus or (),
         max_age_s=draw_max_age(plan, run),
         start_by_s=now_s + plan.start_timeout_s,

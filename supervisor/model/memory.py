@@ -90,6 +90,7 @@ class Life(Struct, frozen=True):
     launched_s: float
     launched_wall_s: float
     settings: Mapping[str, Setting] = {}
+    rung: int = 0  # that its settings are of; a reset changes the worker's, not the one of a life that runs
     gpus: tuple[str, ...] = ()  # UUIDs that it is pinned to
     identity: Identity | None = None
     ready_s: float | None = None

@@ -161,7 +161,11 @@ class Promises:
             self.fresh.add(life.run)
 
     def _starves(self, turn: Turn) -> None:
-        """Note who runs out of memory before the last rung of its ladder."""
+        """Note who runs out of memory before the last rung of its ladder; a reload lets it begin anew."""
+        for name, life in list(self.starved.items()):
+            wanted = turn.plan.workers.get(name)
+            if wanted is None or _ground(wanted) != _ground(life.plan):
+                del self.starved[name]
         for news in turn.news:
             past = turn.memory.workers.get(news.worker) if isinstance(news, Exited) else None
             if not isinstance(news, Exited) or past is None or past.life is None or past.stop is not None:
@@ -277,3 +281,8 @@ class Promises:
 def steps(decision: Decision) -> list[Launch | Signal | Kill | Probe]:
     """Return the actions that do something."""
     return [one for one in decision.actions if isinstance(one, Launch | Signal | Kill | Probe)]
+
+
+def _ground(plan: WorkerPlan) -> tuple[object, ...]:
+    """Return what a rung is found for."""
+    return plan.command, plan.settings, plan.ladder, plan.environment, plan.gpus

@@ -235,6 +235,15 @@ def test_a_reset_undoes_the_rungs() -> None:
     assert launched(world)[0]["n_gpu_layers"] == 25
 
 
+def test_a_life_that_was_reset_and_dies_before_its_restart_does_not_come_back_as_it_died() -> None:
+    world = begun(llama())
+    dies_of_vram(world)
+    world.settle(world.asks("reset"))
+    dies_of_vram(world)
+    assert launched(world)[0] == {"n_gpu_layers": 8, "ctx": 2048}
+    assert world.of().rung == 2
+
+
 def test_a_healthy_worker_climbs_back_one_rung_at_a_time_where_that_was_asked_for() -> None:
     world = begun(llama(climb_after_s=3600.0))
     dies_of_vram(world)
