@@ -22,6 +22,10 @@ _GONE: Final = frozenset(
 )
 
 
+# The worker has closed all descriptors, as daemons do, and may have opened something else in the place of this.
+_TAKEN: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
+
+
 class Link:
     """Connects to one path, now and after each loss. It neither blocks nor raises; one thread at a time.
 
@@ -52,11 +56,9 @@ class Link:
             try:
                 self._open().send(datagram)
             except OSError as error:
-                if error.errno == errno.EBADF:
-                    self.close()  # the worker has closed all descriptors, as daemons do
-                elif error.errno not in _GONE:
+                if error.errno not in _GONE | _TAKEN:
                     break
-                self._lose()  # and once more: the next supervisor may be there already
+                self._lose(error)  # and once more: the next supervisor may be there already
             else:
                 return True
         self.dropped += 1
@@ -76,7 +78,7 @@ class Link:
     def close(self) -> None:
         """Close the socket; the next message opens another."""
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # EBADF: see send
+            with contextlib.suppress(OSError):  # EBADF: see _TAKEN
                 self._socket.close()
         self._socket, self._connected, self._named, self._tried_s = None, False, False, None
 
@@ -112,6 +114,9 @@ class Link:
 
     def _refused(self, error: OSError) -> None:
         """Tell once of what does not pass by itself; EACCES may: a new socket gets its owner a bit later."""
+        if error.errno in _TAKEN:
+            self._leave_behind()
+            return
         if error.errno is None or error.errno == errno.EPROTOTYPE:
             why = error.strerror or str(error)
         elif error.errno == errno.ECONNREFUSED and not self._is_socket():
@@ -133,9 +138,17 @@ class Link:
         except OSError:
             return True  # gone again: not known
 
-    def _lose(self) -> None:
+    def _lose(self, error: OSError) -> None:
         self._connected = False
         self.losses += 1
+        if error.errno in _TAKEN:
+            self._leave_behind()
+
+    def _leave_behind(self) -> None:
+        """Let go of a descriptor that is this socket's no longer, without closing what may be another's."""
+        if self._socket is not None:
+            self._socket.detach()
+        self.close()
 
     def _read(self) -> list[bytes]:
         received: list[bytes] = []
@@ -144,7 +157,7 @@ class Link:
                 received.append(self._open().recv(LARGEST + 1))
             except (BlockingIOError, InterruptedError):
                 break
-            except OSError:
-                self._lose()
+            except OSError as error:
+                self._lose(error)
                 break
         return received

@@ -204,6 +204,41 @@ def test_a_worker_that_closes_all_descriptors_gets_another_socket(path: Path) ->
     there.go()
 
 
+def test_a_worker_that_closes_all_descriptors_is_heard_again_whenever_it_finds_out(
+    path: Path, clock: Clock
+) -> None:
+    there, link = FakeSupervisor(path), Link(str(path), clock)
+    assert link.send(b"one")
+    os.close(link.fileno())
+    assert link.receive() == []
+    assert link.send(b"two")
+    there.leave()
+    assert not link.send(b"three")
+    os.close(link.fileno())
+    there = FakeSupervisor(path)
+    clock.now_s += 1
+    assert not link.send(b"four")
+    assert link.send(b"five")
+    assert there.datagrams() == [b"five"]
+    link.close()
+    there.go()
+
+
+def test_what_the_worker_opens_in_the_place_of_a_socket_that_it_closed_stays_open(path: Path) -> None:
+    there, link = FakeSupervisor(path), Link(str(path))
+    assert link.send(b"one")
+    taken = link.fileno()
+    with path.with_name("other").open("w+b") as other:
+        os.dup2(other.fileno(), taken)
+        assert link.receive() == []
+        assert link.send(b"two")
+        assert os.fstat(taken).st_ino == os.fstat(other.fileno()).st_ino
+    os.close(taken)
+    assert there.datagrams() == [b"one", b"two"]
+    link.close()
+    there.go()
+
+
 def test_the_socket_does_not_outlive_an_exec(path: Path) -> None:
     there, link = FakeSupervisor(path), Link(str(path))
     assert not os.get_inheritable(link.fileno())
