@@ -1,11 +1,12 @@
 """One call of a function with a batch: what came of it, and what its error may still hold."""
 
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from supervisor.guard.loaded import loaded
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -190,8 +191,8 @@ def _torch_modes() -> Callable[[], ExitStack]:
     They are gradients on or off, inference mode, and the current CUDA device. Autocast and a stream that is
     not the default are not carried over.
     """
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "inference_mode"):
+    torch = loaded("torch")
+    if torch is None:
         return ExitStack
     gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
     device = torch.cuda.current_device() if torch.cuda.is_initialized() else None

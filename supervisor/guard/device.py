@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+from supervisor.guard.loaded import Modules, loaded
 from supervisor.guard.room import Room, Roots, Unreadable, host_room, rooms
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
 ]
 
 _NVML_NOT_SUPPORTED: Final = 3  # NVML_ERROR_NOT_SUPPORTED: GB10, Thor and Orin have no memory but the host's
-
-Modules = Mapping[str, Any]
 
 
 class DeviceMemory(NamedTuple):
@@ -92,7 +91,7 @@ def clear_cache(device: str, modules: Modules = sys.modules) -> None:
     Raises whatever the device has to say, such as that its context is lost.
     """
     kind, index = _kind_and_index(device)
-    torch = _torch_at_work(modules) if kind == "cuda" else modules.get("torch") if kind == "mps" else None
+    torch = _torch_at_work(modules) if kind == "cuda" else loaded("torch", modules) if kind == "mps" else None
     if torch is not None and kind == "cuda":
         torch.cuda.synchronize(index)
     elif torch is not None:
@@ -104,13 +103,13 @@ def clear_cache(device: str, modules: Modules = sys.modules) -> None:
 
 def cuda_available(modules: Modules = sys.modules) -> bool:
     """Tell whether torch, where it is loaded, sees a CUDA device."""
-    torch = modules.get("torch")
+    torch = loaded("torch", modules)
     return torch is not None and bool(torch.cuda.is_available())
 
 
 def cuda_known(modules: Modules = sys.modules) -> bool | None:
     """Tell what `cuda_available` would where the driver need not be asked for it; else None."""
-    torch = modules.get("torch")
+    torch = loaded("torch", modules)
     if torch is None or not torch.backends.cuda.is_built():
         return False
     return True if torch.cuda.is_initialized() else None
@@ -135,7 +134,7 @@ def _as_memory(room: Room | Unreadable) -> DeviceMemory | Unreadable:
 
 
 def _torch_at_work(modules: Modules) -> Any | None:  # noqa: ANN401 - torch has no types here
-    torch = modules.get("torch")
+    torch = loaded("torch", modules)
     return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
@@ -156,7 +155,7 @@ def _read_torch(torch: Any, index: int, proc: str) -> DeviceMemory | Unreadable:
 
 
 def _read_mps(modules: Modules) -> DeviceMemory | Unreadable:
-    torch = modules.get("torch")
+    torch = loaded("torch", modules)
     if torch is None:
         return Unreadable("cannot read mps: torch is not loaded")
     total, held = torch.mps.recommended_max_memory(), torch.mps.driver_allocated_memory()

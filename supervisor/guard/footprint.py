@@ -1,9 +1,9 @@
 """What this process itself holds of a device's memory, now and at most until now."""
 
 import sys
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from supervisor.guard.device import Modules
+from supervisor.guard.loaded import Modules, loaded
 from supervisor.guard.room import kib_of
 
 
@@ -22,7 +22,7 @@ def footprint(device: str, modules: Modules = sys.modules, proc: str = "/proc") 
     kind, _, index = device.partition(":")
     if kind != "cuda":
         return _host(proc)
-    torch: Any = modules.get("torch")
+    torch = loaded("torch", modules)
     if torch is None or not torch.cuda.is_initialized():
         return Footprint()
     at = int(index or 0)

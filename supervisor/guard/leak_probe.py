@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
+from supervisor.guard.loaded import loaded
+
 _MIB: Final = 1 << 20
 _FEWEST_PROBES: Final = 3  # two growths in a row
 
@@ -88,7 +90,7 @@ class LeakProbe:
             return self._last
         gc.collect()
         objects = gc.get_objects()
-        numbers, held = _by_type(objects, self._modules.get("torch"))
+        numbers, held = _by_type(objects, loaded("torch", self._modules))
         looked_at = len(objects)
         del objects
         self._seen.append(numbers)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from supervisor.guard.device import Surroundings, device_reader
 from supervisor.guard.events import note
+from supervisor.guard.loaded import loaded
 from supervisor.guard.room import Room, Unreadable
 
 _MIB: Final = 1 << 20
@@ -36,7 +37,7 @@ def set_vram_fraction(
     cap = _cap(environment) if cap_bytes is None else cap_bytes
     if cap is None:
         return None
-    torch = modules.get("torch")
+    torch = loaded("torch", modules)
     if torch is None:
         raise RuntimeError(f"cannot cap the memory of {device}: torch is not loaded")
     if cap <= beside_bytes:
