@@ -47,15 +47,15 @@ class MemoryManager:
     What it advises is kept: it never advises full quality again until `reset_degradation`.
     """
 
-    def __init__(  # noqa: PLR0913 - the contract, of which most callers write one or none
+    def __init__(  # noqa: PLR0913, PLR0917 - the contract, of which most callers write one or none
         self,
         device: str = "cuda:0",
-        *,
         warning_threshold: float = 0.75,
         high_threshold: float = 0.85,
         critical_threshold: float = 0.95,
         check_interval: float = 1.0,
         hysteresis: float = 0.05,
+        *,
         steps: Steps | None = None,
         clock: Callable[[], float] = time.monotonic,
         reader_for: Callable[[str], Reader] = device_reader,

@@ -368,6 +368,22 @@ def test_a_snapshot_does_not_wake_a_gpu_that_torch_has_not_begun_to_use(
     assert stats.get("missing") == (why if known is None else None)
 
 
+def test_the_contract_as_it_is_written(device: Device) -> None:
+    device.used_gib = 60
+    by_place = MemoryManager("cuda:0", 0.2, 0.5, 0.9, 1.0, 0.05, reader_for=device.reader_for)
+    assert by_place.check_memory_pressure() is Pressure.CRITICAL
+    by_name = MemoryManager(
+        device="cuda:0",
+        warning_threshold=0.2,
+        high_threshold=0.5,
+        critical_threshold=0.9,
+        check_interval=1.0,
+        hysteresis=0.05,
+        reader_for=device.reader_for,
+    )
+    assert by_name.check_memory_pressure() is Pressure.CRITICAL
+
+
 def test_wrong_thresholds_and_devices_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="cannot watch memory"):
         MemoryManager(warning_threshold=0.9, high_threshold=0.8)
