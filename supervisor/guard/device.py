@@ -147,7 +147,7 @@ def _read_torch(torch: Any, index: int, proc: str) -> DeviceMemory | Unreadable:
                 return host
             return host._replace(allocated_bytes=allocated, reserved_bytes=reserved)
         free, total = torch.cuda.mem_get_info(index)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # the latter for a device that there is not
         return Unreadable(f"cannot read cuda:{index}: {str(error).partition(chr(10))[0]}")
     if not total:
         return Unreadable(f"cannot read cuda:{index}: it has a total of 0 bytes")

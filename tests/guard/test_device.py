@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -108,6 +108,16 @@ def test_a_failure_of_the_driver_is_no_reading(proc: str) -> None:
     assert read("cuda:0", proc, torch=torch) == Unreadable(
         "cannot read cuda:0: CUDA error: unspecified launch failure"
     )
+
+
+def test_a_gpu_that_there_is_not_is_no_reading(proc: str) -> None:
+    torch = FakeTorch()
+
+    def get_device_properties(_index: int) -> NoReturn:
+        raise AssertionError("Invalid device id")
+
+    torch.cuda.get_device_properties = get_device_properties
+    assert read("cuda:7", proc, torch=torch) == Unreadable("cannot read cuda:7: Invalid device id")
 
 
 def test_nvml_is_begun_once_for_many_readings(proc: str) -> None:
