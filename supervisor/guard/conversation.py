@@ -28,7 +28,7 @@ class Conversation:
         self.ready: bool = False
         self.drained: bool = False
         self.progress: Progress | None = None
-        self.batches: dict[str, object] | None = None
+        self.batches: dict[str, float] | None = None
         self.poisoned: str | None = None
         self.beat_due_s: float = 0.0
         self.report_due_s: float = 0.0
@@ -87,6 +87,13 @@ class Conversation:
             if link is not None:
                 link.close()
         self.stalls.close()
+
+
+def sound_batches(figures: Mapping[str, object]) -> dict[str, float]:
+    """Return those of `figures` that the wire has, where they are numbers as it has them."""
+    rates = {name: real(figures.get(name)) for name in ("success_rate", "throughput", "batch_efficiency")}
+    counts = {name: whole(figures.get(name)) for name in ("recoveries", "peak_memory_bytes")}
+    return {name: number for name, number in {**rates, **counts}.items() if number is not None}
 
 
 def _sound(progress: Progress) -> Progress:

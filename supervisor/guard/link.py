@@ -22,7 +22,7 @@ _GONE: Final = frozenset(
 )
 
 
-# The worker has closed all descriptors, as daemons do, and perhaps opened something else in the place of this.
+# The worker has closed all descriptors, as daemons do, and perhaps opened something else in its place.
 _TAKEN: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from supervisor.guard.conversation import Conversation
+from supervisor.guard.conversation import Conversation, sound_batches
 from supervisor.guard.memory import MemoryManager, Snapshot
 from supervisor.guard.pressure import LEVELS, Pressure
 from supervisor.guard.wire import Drain, Progress, text
@@ -83,8 +83,8 @@ class Supervisor:
         self._manager = manager
 
     def batches(self, figures: Mapping[str, object]) -> None:
-        """Report how batches went from now on: the keys of `batches` in `supervisor.guard.wire`."""
-        self._here().batches = dict(figures)
+        """Report how batches went from now on, by the keys of `batches` in `supervisor.guard.wire` alone."""
+        self._here().batches = sound_batches(figures)
 
     def ready(self) -> None:
         """Say that the worker can serve."""

@@ -13,7 +13,8 @@ it again after the first report.
 **A message** is one datagram: a JSON object in UTF-8, its first byte `{`, at most 4096 bytes; a longer one
 is ignored as a whole. `"v"` is 1; a message of another version is ignored. Unknown keys are ignored. An
 absent key means null, or false. Texts have at most 200 characters. A number that is not finite is null.
-Whole numbers are of 64 bits, and not negative.
+Whole numbers are of 64 bits, others up to 10**18, and none is negative. A report with anything of another
+kind is ignored as a whole, its heartbeat too.
 
 **From the worker: a report.** It is state, and whole: counts go up from the start of the process, so a
 report that is lost costs nothing. Send one at each change, and a few times a second at most.
@@ -55,7 +56,7 @@ last report.
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast
 
@@ -70,6 +71,8 @@ ADVICE: Final = frozenset({"cool-down", "ease-off"})
 _MOST_ENTRIES: Final = 64  # of an object or an array: more would not fit anyway
 _DEEPEST: Final = 3  # memory.missing.KEY
 _LARGEST_WHOLE: Final = 2**63 - 1
+_LARGEST_REAL: Final = 1e18
+_WIDTH_AND_HEIGHT: Final = 2
 _DROPPED_FIRST: Final = ("batches", "missing", "advice", "memory")
 
 
@@ -98,7 +101,7 @@ class Report(NamedTuple):
     memory: dict[str, object] | None = None
     advice: Advice | None = None
     progress: Progress | None = None
-    batches: dict[str, object] | None = None
+    batches: Mapping[str, object] | None = None
     poisoned: str | None = None
 
 
@@ -121,8 +124,8 @@ class Words(NamedTuple):
 def encode(report: Report) -> bytes:
     """Write a report in at most 4096 bytes, whatever is in it; never raises."""
     said: dict[str, Any] = {"v": VERSION, **_plain(report._asdict(), 0)}
-    for name, part in (("advice", report.advice), ("progress", report.progress)):
-        said[name] = None if part is None else _plain(part._asdict(), 1)
+    said["advice"] = None if report.advice is None else _advice(report.advice)
+    said["progress"] = None if report.progress is None else _plain(report.progress._asdict(), 1)
     datagram = _written(said)
     for name in _DROPPED_FIRST:
         if len(datagram) <= LARGEST:
@@ -163,9 +166,21 @@ def whole(value: object) -> int | None:
 
 
 def real(value: object) -> float | None:
-    """Return a finite number that is not negative, or None."""
+    """Return a number from 0 to 10**18, or None."""
     found = _number(value)
-    return float(found) if found is not None and found >= 0 else None
+    return float(found) if found is not None and 0 <= found <= _LARGEST_REAL else None
+
+
+def _advice(advice: Advice) -> dict[str, object]:
+    """Write advice as the wire has it, whatever the steps of the worker's manager hold."""
+    size = [whole(side) for side in advice.input_size or ()]
+    return {
+        "clear_cache": bool(advice.clear_cache),
+        "batch_size": whole(advice.batch_size),
+        "input_size": None if len(size) != _WIDTH_AND_HEIGHT or None in size else size,
+        "cpu_fallback": bool(advice.cpu_fallback),
+        "stages_off": [text(str(stage)) for stage in advice.stages_off[:_MOST_ENTRIES]],
+    }
 
 
 def _plain(value: object, depth: int) -> Any:  # noqa: ANN401 - JSON

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 
 from guard.fake_supervisor import FakeSupervisor
-from supervisor.guard.advice import Advice
+from supervisor.guard.advice import Advice, Steps
 from supervisor.guard.device import DeviceMemory, Reader
 from supervisor.guard.memory import MemoryManager
 from supervisor.guard.pressure import Pressure
 from supervisor.guard.report import Supervisor, supervised
 from supervisor.guard.wire import Drain
+from supervisor.model.report import AdviceReport
+from supervisor.model.report import Report as Heard
+from supervisor.sense.reports import read_report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 GIB = 1 << 30
@@ -208,6 +212,42 @@ def test_numbers_that_the_wire_does_not_have_are_left_out(there: FakeSupervisor,
     worker.progress(done=-3, total=-1, throughput=float("nan"), eta_s=float("inf"))
     progress = there.report()["progress"]
     assert (progress["done"], progress["total"], progress["eta_s"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("figures", "reported"),
+    [
+        ({"success_rate": "80%", "throughput": 1e300, "recoveries": None, "mine": 3}, {}),
+        (
+            {"success_rate": 1, "recoveries": 2.0, "peak_memory_bytes": -1},
+            {"success_rate": 1.0, "recoveries": 2},
+        ),
+    ],
+)
+def test_figures_that_the_wire_does_not_have_cost_no_heartbeat(
+    there: FakeSupervisor, worker: Supervisor, figures: dict[str, object], reported: dict[str, float]
+) -> None:
+    worker.batches(figures)
+    worker.heartbeat()
+    (datagram,) = there.datagrams()
+    heard = read_report(datagram)
+    assert isinstance(heard, Heard)
+    assert heard.beat
+    assert json.loads(datagram)["batches"] == reported
+
+
+def test_steps_that_the_wire_does_not_have_cost_no_heartbeat(
+    there: FakeSupervisor, worker: Supervisor, gpu: Gpu
+) -> None:
+    odd = Steps(batch_size=True, input_size=(3, 640, 640), stages=(1, "up\ud800"))  # type: ignore[arg-type]
+    manager = MemoryManager(steps=odd, reader_for=gpu.reader_for)
+    manager.reduce_memory_usage(Pressure.EXTREME)
+    worker.watch(manager)
+    worker.heartbeat()
+    (datagram,) = there.datagrams()
+    heard = read_report(datagram)
+    assert isinstance(heard, Heard)
+    assert heard.advice == AdviceReport(clear_cache=True, batch_size=1, stages_off=("1", "up?"))
 
 
 def test_the_watched_managers_level_figures_and_advice_are_reported(

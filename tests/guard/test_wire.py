@@ -170,6 +170,7 @@ def test_a_scalar_of_a_framework_is_a_number_unless_its_device_is_lost() -> None
         (math.nan, None, None),
         (math.inf, None, None),
         (2**70, None, None),
+        (1e19, None, None),
         (None, None, None),
         ("many", None, None),
         (0, 0, 0.0),
