@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from itertools import islice
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from supervisor.guard.loaded import loaded
 
@@ -50,6 +50,7 @@ class Overdue(NamedTuple):
     stuck: bool
 
 
+_NO_THREAD: Final = "can't start new thread"  # of threading, where the system refuses one or its stack
 Outcome = Returned[R] | Raised | Mismatched | Overdue
 
 
@@ -113,7 +114,7 @@ class Worker(Generic[T, R]):
         self._function = function
         self._most = most
         self._stuck: list[threading.Thread] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for the figures
 
     def stuck(self) -> int:
         """Count the calls that were given up and still run."""
@@ -121,11 +122,18 @@ class Worker(Generic[T, R]):
             self._stuck = [thread for thread in self._stuck if thread.is_alive()]
             return len(self._stuck)
 
-    def begin(self, items: list[T], told: Callable[[], None] | None = None) -> "Running[R] | None":
-        """Begin a call, or None where too many are stuck; `told` is called in its thread at the end."""
+    def begin(
+        self, items: list[T], told: Callable[[], None] | None = None
+    ) -> "Running[R] | Overdue | Raised":
+        """Begin a call, or tell why there is none; `told` is called in its thread at the end."""
         if self.stuck() >= self._most:
-            return None
-        return Running(self._function, items, told)
+            return Overdue(None, stuck=True)
+        try:
+            return Running(self._function, items, told)
+        except RuntimeError as error:
+            if str(error) != _NO_THREAD:
+                raise
+        return Raised(MemoryError("cannot start a thread for a call: the system has no room for it"))
 
     def give_up(self, running: "Running[R]") -> None:
         """Count a call as stuck, as long as it runs."""
@@ -135,8 +143,8 @@ class Worker(Generic[T, R]):
     def call(self, items: list[T], limit_s: float) -> Outcome[R]:
         """Call the function, and wait for `limit_s`; a result that comes later is thrown away."""
         running = self.begin(items)
-        if running is None:
-            return Overdue(None, stuck=True)
+        if not isinstance(running, Running):
+            return running
         if running.wait(limit_s):
             return running.outcome()
         if running.wait(limit_s):

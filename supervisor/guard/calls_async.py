@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from supervisor.guard.calls import Outcome, Overdue, Raised, Worker, let_go, matched
+from supervisor.guard.calls import Outcome, Overdue, Raised, Running, Worker, let_go, matched
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,8 +43,8 @@ async def call_in_thread(worker: Worker[T, R], items: list[T], limit_s: float | 
             loop.call_soon_threadsafe(ended.set)
 
     running = worker.begin(items, told)
-    if running is None:
-        return Overdue(None, stuck=True)
+    if not isinstance(running, Running):
+        return running
     if await _within(ended, limit_s):
         return running.outcome()
     if await _within(ended, limit_s):

@@ -17,7 +17,7 @@ class Lane:
         self.sizes = sizes
         self._words = f" of {name}" if name else ""
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may reset it
         self._standing = fresh(sizes, clock())
         self._tally = Tally()
 
