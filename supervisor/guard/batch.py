@@ -99,7 +99,8 @@ class BatchRunner(Generic[T, R]):
         """Yield the result of each of `items`, or a Failed, in their order.
 
         It reads no further ahead than the batch at hand. An error of `items` itself is raised when all that
-        came before it is delivered. TypeError for an async function, which is for `arun`; ValueError for a
+        came before it is delivered. MemoryEmergency and `optuna.TrialPruned` of the function end the run, and
+        are raised at once. TypeError for an async function, which is for `arun`; ValueError for a
         model that is not in the table.
         """
         if self._async:

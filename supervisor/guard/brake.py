@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final, NoReturn, Protocol
 
 from supervisor.guard.events import note, warn
@@ -104,7 +104,7 @@ def check_memory(
     return _monitor(safe_threshold_gb, warning_threshold_gb).check(trial, context)
 
 
-@cache
+@lru_cache(maxsize=64)  # thresholds that are worked out for each trial are not kept for ever
 def _monitor(safe_threshold_gb: float, warning_threshold_gb: float) -> MemoryMonitor:
     return MemoryMonitor(safe_threshold_gb, warning_threshold_gb)
 

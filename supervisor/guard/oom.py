@@ -18,6 +18,8 @@ class Failure(StrEnum):
     """The machine's memory, or the cgroup's, ran out: smaller work may pass, the CPU is no refuge."""
     POISONED_CONTEXT = "poisoned-context"
     """The device's context is lost; every later call fails, and only a new process has a new one."""
+    BRAKE = "brake"
+    """The emergency brake: the work is to end, whatever else the words quote."""
     OTHER = "other"
     """None of these: to try again smaller is no remedy."""
 
@@ -125,9 +127,8 @@ _TYPES: Final = {
     "pycuda._driver.MemoryError": Failure.DEVICE_OOM,
     "ray.exceptions.OutOfMemoryError": Failure.HOST_OOM,
     "vllm.v1.engine.exceptions.EngineDeadError": Failure.POISONED_CONTEXT,  # its engine is another process
-    # The emergency brake: whatever its words quote, the work is to end.
-    "supervisor.guard.brake.MemoryEmergency": Failure.OTHER,
-    "optuna.exceptions.TrialPruned": Failure.OTHER,
+    "supervisor.guard.brake.MemoryEmergency": Failure.BRAKE,
+    "optuna.exceptions.TrialPruned": Failure.BRAKE,
 }
 
 # No framework says by one of these that memory ran out; they quote what they are about, be it such words.
@@ -150,8 +151,9 @@ def classify(error: BaseException, log: str = "") -> Failure:
     `log` is what a native library wrote while it failed, where its error says less: llama-cpp-python raises
     "Failed to load model from file" for a bad file and for a full GPU alike, and llama.cpp's log knows which.
 
-    A poisoned context counts wherever it is found, since it does not pass; else the out-of-memory error that
-    is nearest to the surface. KeyboardInterrupt and the like are OTHER, whatever they interrupted.
+    A poisoned context counts wherever it is found, since it does not pass; else the brake or the
+    out-of-memory error that is nearest to the surface. KeyboardInterrupt and the like are OTHER, whatever
+    they interrupted.
     """
     if not isinstance(error, Exception):
         return Failure.OTHER

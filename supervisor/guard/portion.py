@@ -56,7 +56,7 @@ class _Piece(NamedTuple, Generic[T]):
 
 
 class Portion(Generic[T]):
-    """One batch's items, each of which is delivered once and in order."""
+    """One batch's items, delivered each once and in order unless the emergency brake ends it all."""
 
     def __init__(self, items: list[T], lane: Lane, batching: Batching) -> None:
         """Begin with all of `items` still to do."""
@@ -112,6 +112,8 @@ class Portion(Generic[T]):
         failure = classify(error)
         if failure is Failure.POISONED_CONTEXT:
             return Leave(error)
+        if failure is Failure.BRAKE:
+            raise error
         count = len(piece.items)
         if failure is not Failure.OTHER:
             self._count(out_of_memory=1)

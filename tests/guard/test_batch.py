@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import logging
+import signal
 import sys
 import threading
 import weakref
@@ -10,7 +11,7 @@ from typing import NoReturn, cast
 import pytest
 
 from guard.fakes import GIB, FakeTorch, host_memory
-from supervisor.guard import BatchRunner, Failed, Heat, MemoryManager, Model
+from supervisor.guard import BatchRunner, Failed, Heat, MemoryEmergency, MemoryManager, Model, check_memory
 from supervisor.guard.device import DeviceMemory, Reader, Unreadable
 from supervisor.guard.heat import Gauge
 from supervisor.guard.watch import Outside
@@ -359,6 +360,65 @@ def test_a_context_that_proves_lost_while_clearing_up_ends_the_worker_too(
     with pytest.raises(RuntimeError, match="illegal memory access"):
         list(runner.run(range(12)))
     assert world.left == [POISONED]
+
+
+@pytest.mark.parametrize("timeout_s", [None, 5.0])
+def test_the_emergency_brake_ends_the_run_at_once(world: World, timeout_s: float | None) -> None:
+    def function(items: list[int]) -> list[int]:
+        if 12 in items:
+            world.calls.append(items)
+            check_memory(context="the second batch", safe_threshold_gb=1e6, warning_threshold_gb=1e6)
+        return world.double(items)
+
+    runner = BatchRunner(function, timeout_s=timeout_s, memory=world.memory, outside=world.outside())
+    results = runner.run(range(36))
+    assert [next(results) for _ in range(12)] == [2 * item for item in range(12)]
+    with pytest.raises(MemoryEmergency, match="at the second batch"):
+        next(results)
+    assert world.sizes() == [12, 12]
+
+
+def test_where_no_thread_can_be_had_a_call_waits_as_for_memory_and_no_item_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = iter([True, True])
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        if next(refused, False):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    runner = BatchRunner(world.double, timeout_s=5, memory=world.memory, outside=world.outside())
+    assert list(runner.run(range(12))) == [2 * item for item in range(12)]
+    assert world.slept == [1.0, 1.0]
+
+
+def test_a_signal_handler_may_ask_and_reset_at_any_moment(world: World) -> None:
+    asked: list[object] = []
+    handling: list[int] = []
+
+    def ask_and_reset(number: int, _frame: object) -> None:
+        if not handling:
+            handling.append(number)
+            asked.append(runner.stats()["items"])
+            runner.reset()
+            handling.clear()
+
+    def clock() -> float:  # which is read with locks held, too
+        signal.raise_signal(signal.SIGUSR1)
+        return world.now_s
+
+    outside = world.outside()._replace(clock=clock)
+    former = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        runner = BatchRunner(world.with_room_for(3), memory=world.memory, outside=outside)
+        signal.signal(signal.SIGUSR1, ask_and_reset)
+        assert list(runner.run(range(12))) == [2 * item for item in range(12)]
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert asked[-1] == 12
 
 
 def test_an_interrupt_is_nobodys_failure(world: World) -> None:

@@ -169,7 +169,7 @@ def test_an_emergency_is_not_taken_for_an_out_of_memory_that_smaller_work_would_
 
     emergency = raised_by(while_handling_an_oom)
     assert not isinstance(emergency, MemoryError)
-    assert classify(emergency) is Failure.OTHER
+    assert classify(emergency) is Failure.BRAKE
 
 
 def test_the_thresholds_are_those_of_the_interface_unless_given() -> None:
