@@ -80,7 +80,7 @@ class BatchRunner(Generic[T, R]):
         without, a call that takes longer than 60 s for each item is told of, and waited for. `quiet_s` lets
         the size grow again by itself. `models` gives the sizes for the names that `run` may be given.
         `progress` has a method `update(n)`, as tqdm has, or is called with the items done and their total.
-        Without `memory` the first GPU is watched where torch has one, else the host.
+        Without `memory` the host is watched, or the first GPU once torch works on it.
         """
         asked = Asked(threshold, min_batch_size, max_retries, fallback_delay_s, timeout_s)
         self._batching = decide(asked, outside.environment)

@@ -177,18 +177,26 @@ class MemoryManager:
         only = ["cpu"] if self._advice.cpu_fallback and "cpu" in devices else devices
         *others, last = only
         for failed, device in enumerate(others):
-            self._move(device)
+            self.move(device)
             loaded = _try_to_load(load, device)
             if not isinstance(loaded, Failure):
                 if failed:
                     self.recovered(failed)
                 return loaded
             self._clear_up(loaded)  # and no smaller batch: the next device may be large
-        self._move(last)
+        self.move(last)
         model = load(last)
         if others:
             self.recovered(len(others))
         return Loaded(model, last)
+
+    def move(self, device: str) -> None:
+        """Watch `device` from now on; counts and advice stay. Raises ValueError for one of no known kind."""
+        with self._lock:
+            if device != self.device:
+                self._read = self._reader_for(device)
+                self.device = device
+                self._checked_s = None
 
     def get_memory_stats(self) -> dict[str, object]:
         """Return the figures of /stats, read anew; those that cannot be had are None, with why in `missing`.
@@ -276,13 +284,6 @@ class MemoryManager:
         """Return after how many retries nothing is left to do without."""
         after = self._steps.fallback_after
         return after if failure is Failure.DEVICE_OOM else after - 1
-
-    def _move(self, device: str) -> None:
-        with self._lock:
-            if device != self.device:
-                self.device = device
-                self._read = self._reader_for(device)
-                self._checked_s = None
 
     def _numbers(self) -> str:
         return in_words(self._read())

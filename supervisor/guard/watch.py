@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, NamedTuple
 
-from supervisor.guard.device import Unreadable, clear_cache, cuda_available
+from supervisor.guard.device import Unreadable, clear_cache, cuda_known
 from supervisor.guard.events import warn
 from supervisor.guard.footprint import Footprint, footprint
 from supervisor.guard.heat import Gauge, Heat, nvml_gauge, pause_s
@@ -39,20 +39,26 @@ class Watch:
     def __init__(self, memory: MemoryManager | None, heat: Heat, threshold: float, outside: Outside) -> None:
         """Begin without having read anything."""
         self._given = memory
+        self._own: MemoryManager | None = None
         self._heat = heat
         self._threshold = threshold
         self._outside = outside
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may ask for the figures
         self._due_s: dict[str, float] = {}
-        self._gauge: Callable[[], Gauge] | None = None
+        self._gauge: tuple[str, Callable[[], Gauge]] | None = None
         self._felt = Gauge()
 
     @property
     def memory(self) -> MemoryManager:
-        """The manager; without a given one, that of the first GPU where torch has one, else of the host."""
-        if self._given is None:
-            self._given = MemoryManager("cuda:0" if cuda_available() else "cpu")
-        return self._given
+        """The manager; without a given one, that of the host, or of the first GPU once torch works on it."""
+        if self._given is not None:
+            return self._given
+        with self._lock:
+            if self._own is None:
+                self._own = MemoryManager("cpu")
+            if self._own.device == "cpu" and cuda_known():
+                self._own.move("cuda:0")
+            return self._own
 
     def look(self, lane: Lane) -> None:
         """Halve the batch where memory is above the threshold, and clearing the cache does not help."""
@@ -68,9 +74,10 @@ class Watch:
     def pause_s(self, took_s: float, advice: Collection[str]) -> float:
         """Return how long to wait before the next batch, the last of which took `took_s`."""
         if self._due("heat", FEEL_S):
-            if self._gauge is None:
-                self._gauge = self._outside.gauge_for(self.memory.device)
-            self._felt = self._gauge()
+            device, gauge = self.memory.device, self._gauge
+            if gauge is None or gauge[0] != device:
+                gauge = self._gauge = (device, self._outside.gauge_for(device))
+            self._felt = gauge[1]()
         return pause_s(self._heat, self._felt, advice, took_s)
 
     def recover(self, failure: Failure) -> None:

@@ -765,6 +765,30 @@ def test_without_a_manager_the_host_is_watched(world: World) -> None:
     assert runner.stats()["current_memory_bytes"] is not None
 
 
+def test_without_a_manager_the_gpu_is_watched_once_torch_works_on_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[str] = []
+
+    def gauge_for(device: str) -> Callable[[], Gauge]:
+        devices.append(device)
+        return Gauge
+
+    def load_lazily(items: list[int]) -> list[int]:
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        return world.double(items)
+
+    torch = FakeTorch()
+    torch.cuda.max_memory_allocated = dict.fromkeys([0], 7 * GIB).__getitem__
+    idle = FakeTorch(initialized=False)
+    idle.cuda.is_available = None  # to ask it would break a later fork
+    monkeypatch.setitem(sys.modules, "torch", idle)
+    runner = BatchRunner(load_lazily, threshold=1.0, outside=world.outside()._replace(gauge_for=gauge_for))
+    assert len(list(runner.run(range(36)))) == 36
+    assert devices == ["cpu", "cuda:0"]
+    assert runner.stats()["peak_memory_bytes"] == 7 * GIB
+
+
 def test_what_an_operator_sets_holds_and_an_argument_holds_more(world: World) -> None:
     world.environment = {"MIN_BATCH_SIZE": "4", "GPU_MEMORY_THRESHOLD": "50", "MAX_RETRIES": "0"}
     world.usage = 0.6
