@@ -32,7 +32,8 @@ def set_vram_fraction(
     memory), other processes of the worker, other GPUs. The supervisor counts all of that against the cap.
     Call it once torch is imported and before the model is loaded; it makes the CUDA context.
 
-    Raises RuntimeError where torch is not loaded, and ValueError for a cap that leaves the allocator nothing.
+    Raises RuntimeError where torch is not loaded or sees no CUDA device, and ValueError for a cap that leaves
+    the allocator nothing.
     """
     cap = _cap(environment) if cap_bytes is None else cap_bytes
     if cap is None:
@@ -40,6 +41,8 @@ def set_vram_fraction(
     torch = loaded("torch", modules)
     if torch is None:
         raise RuntimeError(f"cannot cap the memory of {device}: torch is not loaded")
+    if not torch.cuda.is_available():
+        raise RuntimeError(f"cannot cap the memory of {device}: torch sees no CUDA device")
     if cap <= beside_bytes:
         raise ValueError(f"cannot cap the memory of {device}: of {cap} B, {beside_bytes} B are not for torch")
     index = int(device.partition(":")[2] or 0)

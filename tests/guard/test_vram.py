@@ -23,6 +23,7 @@ class CappedTorch:
     def __init__(self) -> None:
         self.fractions: list[tuple[float, int]] = []
         self.cuda = SimpleNamespace(
+            is_available=lambda: True,
             mem_get_info=self._mem_get_info,
             set_per_process_memory_fraction=self._set,
         )
@@ -74,6 +75,10 @@ def test_what_the_cap_does_not_cover_is_said(caplog: pytest.LogCaptureFixture) -
 def test_what_cannot_be_capped_is_told() -> None:
     with pytest.raises(RuntimeError, match="cannot cap the memory of cuda:0: torch is not loaded"):
         set_vram_fraction(8 * GIB, modules={})
+    without = CappedTorch()
+    without.cuda.is_available = lambda: False
+    with pytest.raises(RuntimeError, match="cannot cap the memory of cuda:0: torch sees no CUDA device"):
+        capped(without, cap=str(8 * GIB))
     with pytest.raises(
         ValueError, match="cannot cap the memory of cuda:0: of 536870912 B, 536870912 B are not for torch"
     ):
