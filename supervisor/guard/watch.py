@@ -86,8 +86,7 @@ class Watch:
 
     def lost(self, error: Exception) -> None:
         """End the process, since the device's context is lost; raise the error if that returns."""
-        warn("the device's context is lost: %s", error)
-        self._outside.leave(error)
+        self._outside.leave(error)  # which logs it, where no log that is stuck keeps it
         raise error
 
     def footprint(self) -> Footprint:

@@ -9,6 +9,7 @@ import pytest
 from guard.fake_supervisor import FakeSupervisor
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+ILLEGAL = "CUDA error: an illegal memory access was encountered"
 HEAD = """
 import asyncio, atexit, logging, logging.handlers, os, sys, threading, time
 from supervisor.guard import leave
@@ -138,6 +139,24 @@ leave(error)
     )
     assert done.returncode == 79
     assert there.report()["poisoned"].startswith("RuntimeError")
+
+
+def test_a_log_that_is_stuck_does_not_keep_a_runner_of_batches_either(there: FakeSupervisor) -> None:
+    done = run(
+        """
+class Stuck(logging.Handler):
+    def emit(self, record):
+        threading.Event().wait()
+logging.getLogger().addHandler(Stuck())
+from supervisor.guard import BatchRunner
+def function(items):
+    raise error
+list(BatchRunner(function).run(range(3)))
+""",
+        there.path,
+    )
+    assert (done.returncode, done.stdout) == (79, "")
+    assert there.reports()[-1]["poisoned"] == f"RuntimeError: {ILLEGAL}"
 
 
 def test_an_error_that_cannot_be_written_is_named_by_its_type(there: FakeSupervisor) -> None:
