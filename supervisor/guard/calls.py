@@ -50,6 +50,9 @@ class Overdue(NamedTuple):
     stuck: bool
 
 
+_SUSPENDABLE: Final = (
+    0x20 | 0x80 | 0x200
+)  # generators and coroutines, as inspect has it, which takes 5 ms to import
 _NO_THREAD: Final = "can't start new thread"  # of threading, where the system refuses one or its stack
 Outcome = Returned[R] | Raised | Mismatched | Overdue
 
@@ -96,9 +99,12 @@ def let_go(error: BaseException) -> None:
         seen.add(id(each))
         trace = each.__traceback__
         while trace is not None:
+            frame, trace = trace.tb_frame, trace.tb_next
+            # One that is suspended is alive, and before Python 3.13 to clear it would close its generator.
+            if frame.f_back is None and frame.f_code.co_flags & _SUSPENDABLE:
+                continue
             with suppress(RuntimeError):  # it still runs
-                trace.tb_frame.clear()
-            trace = trace.tb_next
+                frame.clear()
         found += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
 
 

@@ -157,6 +157,53 @@ def test_what_a_failed_call_held_is_free_before_the_next(world: World) -> None:
     assert alive == [0] * 15
 
 
+def test_a_generator_that_lives_on_is_not_closed_for_an_error_that_came_from_it(world: World) -> None:
+    faults: list[KeyError] = []
+
+    def rows() -> Iterator[int]:
+        for row in itertools.count():
+            try:
+                if row == 1:
+                    raise KeyError(row)  # noqa: TRY301 - what is tested
+            except KeyError as error:
+                faults.append(error)
+                yield -1
+            else:
+                yield row
+
+    source = rows()
+
+    def function(items: list[int]) -> list[int]:
+        read = [next(source) for _ in items]
+        if -1 in read:
+            raise ValueError("a bad row") from faults[-1]
+        return read
+
+    values = list(BatchRunner(function, 2, memory=world.memory, outside=world.outside()).run(range(4)))
+    assert values == [2, 3, 4, 5]
+
+
+def test_what_an_async_call_held_is_free_before_the_next(world: World) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    async def function(items: list[int]) -> list[int]:
+        alive.append(sum(reference() is not None for reference in held))
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        await asyncio.sleep(0)
+        if len(items) > 3:
+            raise RuntimeError(OOM)
+        return items
+
+    async def main() -> list[object]:
+        runner = BatchRunner(function, fallback_delay_s=0, memory=world.memory, outside=world.outside())
+        return [value async for value in runner.arun(range(12))]
+
+    assert asyncio.run(main()) == list(range(12))
+    assert alive == [0] * 6
+
+
 def test_the_error_of_an_item_holds_nothing_but_its_words(world: World) -> None:
     held: list[weakref.ref[Tensor]] = []
 
