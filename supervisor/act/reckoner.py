@@ -81,7 +81,11 @@ class Reckoner:
             finally:
                 self._from_thread(self._turns.release)
 
-        threading.Thread(target=work, name=f"reckon {order.worker}", daemon=True).start()
+        try:
+            threading.Thread(target=work, name=f"reckon {order.worker}", daemon=True).start()
+        except RuntimeError as error:  # no thread can be had
+            self._turns.release()
+            return _unknown(order, f"cannot read its model: {error}")
         return await done
 
     def _from_thread(self, call: Callable[..., object], *values: object) -> None:
@@ -115,9 +119,7 @@ class _Models:
 
     def read(self, path: Path) -> Model:
         """Return a model; raises GgufError and OSError."""
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise GgufError(path, "it is no regular file")  # a FIFO would be waited for
+        found = _regular(path)
         version = (path, found.st_size, found.st_mtime_ns)
         model = self._known.get(version)
         if model is None:
@@ -128,13 +130,27 @@ class _Models:
         return model
 
 
+def _regular(path: Path) -> os.stat_result:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise GgufError(path, "it is no regular file")  # a FIFO would be waited for
+    return found
+
+
+def _size_of(mmproj: Path | None) -> int:
+    if mmproj is None:
+        return 0
+    _regular(mmproj)
+    return file_bytes(mmproj)
+
+
 def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
     """Reckon what a server needs, for each choice that there is; may take seconds."""
     try:
         names, server_with = _to_choose(order), _reader(order)
         server = server_with(dict.fromkeys(names, 1))  # its files are the same whatever is chosen
         model = read(server.model)
-        mmproj_bytes = 0 if server.mmproj is None else file_bytes(server.mmproj)
+        mmproj_bytes = _size_of(server.mmproj)
         values = choices(model.shape, names, gpus=len(order.shares))
         fits = tuple(_fit(model, server_with(chosen), mmproj_bytes, chosen) for chosen in values)
     except (ValueError, CannotLaunchError) as error:  # GgufError, NotReckonedError, TemplateError among them

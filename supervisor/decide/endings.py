@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from supervisor.decide.ladder import footing_of, next_step
 from supervisor.decide.lifecycle import Event
+from supervisor.decide.reckoning import starved
 from supervisor.decide.reclaim import RECLAIM_S
 from supervisor.decide.reports import poison
-from supervisor.decide.reckoning import starved
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import Order, signal_name
 from supervisor.model.action import Field, Notice

@@ -86,8 +86,10 @@ def choose_fit(
     if not _is_chosen(settings):
         return reckoned_fit(worker, plan)
     past = worker.reckoning
+    if _place(scratch, worker, plan, auto=True) is None:
+        return "GPUs to be read"
     if past is None or past.key != key_of(plan, settings) or not past.fits:
-        return "GPUs to be read" if _place(scratch, worker, plan, auto=True) is None else UNDER_WAY
+        return UNDER_WAY
     rooms = [_room(scratch, worker, uuid) for uuid in (past.gpus if gpus is None else gpus)]
     unread = next((room for room in rooms if not isinstance(room.left_bytes, int)), None)
     if unread is not None:

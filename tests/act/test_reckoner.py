@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def order(folder: Path, settings: Mapping[str, Setting], shares: tuple[int, ...] = (1,), name: str = "chat") -> Reckon:
+def order(
+    folder: Path, settings: Mapping[str, Setting], shares: tuple[int, ...] = (1,), name: str = "chat"
+) -> Reckon:
     plan = WorkerPlan(name, name, COMMAND, directory=str(folder))
     return Reckon(name, 7.0, plan, settings, shares, "a test")
 

@@ -27,7 +27,13 @@ def fit(layers: int, ctx: int, vram_gib: int, memory_gib: int = 1) -> Fit:
     return Fit({"n_gpu_layers": layers, "ctx": ctx}, memory_gib * GIB, 0, (vram_gib * GIB,))
 
 
-CHOICES = (fit(33, 8192, 20), fit(33, 4096, 15), fit(20, 4096, 10), fit(10, 4096, 5), Fit({"n_gpu_layers": 0, "ctx": 4096}, 9 * GIB))
+CHOICES = (
+    fit(33, 8192, 20),
+    fit(33, 4096, 15),
+    fit(20, 4096, 10),
+    fit(10, 4096, 5),
+    Fit({"n_gpu_layers": 0, "ctx": 4096}, 9 * GIB),
+)
 
 
 def launched(world: World, name: str = "chat") -> dict[str, Setting]:
@@ -127,7 +133,10 @@ def test_a_start_waits_for_what_was_reckoned_beside_what_others_were_promised() 
     world.settle()
     assert world.phase("a") is Phase.STARTING
     world.settle(world.notifies("a", ready=True))
-    assert world.of("b").waits_for == "14GiB on one GPU: the most that one has free and nobody was promised is 9.71GiB"
+    assert (
+        world.of("b").waits_for
+        == "14GiB on one GPU: the most that one has free and nobody was promised is 9.71GiB"
+    )
 
 
 def test_what_is_declared_counts_before_what_was_reckoned() -> None:
@@ -262,14 +271,17 @@ def test_after_an_out_of_memory_less_is_chosen_and_in_the_end_it_leaves_the_gpu(
     for _ in range(3):
         if world.of().oom_events == 2:
             world.fits = (Fit({"ctx": 4096}, 9 * GIB),)
-        world.end_main(world.tree(), code=1, signum=None, verdict=Verdict(Death.VRAM_OOM, "cudaMalloc failed"))
+        world.end_main(
+            world.tree(), code=1, signum=None, verdict=Verdict(Death.VRAM_OOM, "cudaMalloc failed")
+        )
         world.pass_s(60.0)
         chosen.append(launched(world)["n_gpu_layers"])
     assert chosen == [33, 33, 20, 0]  # 20 GiB; 15 of 16 at most; 10 of 12; none
     assert world.life().gpus == ()
     told = [one.reason for one in world.log if isinstance(one, Notice) and one.event == "worker exited"]
     assert told[0].endswith(
-        "no ladder is written: what is auto is chosen again, and less of it, and the CPU if it happens 2 times more"
+        "no ladder is written: what is auto is chosen again, and less of it,"
+        " and the CPU if it happens 2 times more"
     )
 
 
@@ -288,3 +300,19 @@ def test_a_machine_whose_memory_cannot_be_read_starts_nothing() -> None:
     world.available = Missing("EIO")
     world.settle()
     assert not world.did(Launch)
+
+
+def test_a_gpu_that_vanishes_while_it_waits_is_not_chosen_for() -> None:
+    world = World(
+        llama(settings=BOTH, gpus=GpuChoice("any"), after=("other",)), worker("other"), gpus=[GPU_A]
+    )
+    world.fits = CHOICES
+    world.launch_fails = "no such file"
+    world.settle()
+    world.gpus[GPU_A].there = False
+    world.launch_fails = None
+    world.pass_s(30.0)
+    assert world.of().waits_for == "GPUs to be read"
+    world.gpus[GPU_A].there = True
+    world.pass_s(3.0)
+    assert launched(world) == {"n_gpu_layers": 33, "ctx": 8192}

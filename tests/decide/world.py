@@ -16,6 +16,7 @@ from decide.promises import Promises
 from supervisor.decide.resume import resume
 from supervisor.decide.turn import decide
 from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Reckon, Signal
+from supervisor.model.fit import Fit
 from supervisor.model.memory import Decision, Life, Memory, WorkerMemory
 from supervisor.model.news import (
     Asked,
@@ -29,7 +30,6 @@ from supervisor.model.news import (
     Reported,
     Wish,
 )
-from supervisor.model.fit import Fit
 from supervisor.model.phase import GpuState, Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing

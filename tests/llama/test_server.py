@@ -17,7 +17,8 @@ def read(*words: str, shares: tuple[int, ...] = (1,), **variables: str) -> Serve
 
 
 def told(**fields: Any) -> Settings:  # noqa: ANN401 - any field of the settings
-    return Settings(**({"ctx": 4096, "n_gpu_layers": 25, "cache_ram_bytes": 0} | fields))
+    given: dict[str, Any] = {"ctx": 4096, "n_gpu_layers": 25, "cache_ram_bytes": 0}
+    return Settings(**(given | fields))
 
 
 def test_flags_that_are_not_given_have_the_defaults_of_the_server() -> None:
