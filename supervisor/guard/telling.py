@@ -89,6 +89,7 @@ class Telling:
         took_s = self._told_s - self._began_s
         throughput = self._done / took_s if self._done and took_s > 0 else None
         left = None if self._total is None else max(0, self._total - self._done)
+        self._supervisor.batches(figures())  # sent with the progress
         self._supervisor.progress(
             job=lane.name,
             state=state,
@@ -98,7 +99,6 @@ class Telling:
             throughput=throughput,
             eta_s=None if left is None or throughput is None else left / throughput,
         )
-        self._supervisor.batches(figures())
 
     def _move_bar(self, count: int) -> None:
         try:
