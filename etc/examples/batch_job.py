@@ -123,7 +123,8 @@ def main() -> None:
     supervisor = supervised()
     supervisor.watch(memory)
     sizes = Model(given.batch, fallback=(32, 8, 1))
-    runner = BatchRunner(function_of(given.function), memory=memory, models={"entropy": sizes})
+    function = function_of(given.function)
+    runner = BatchRunner(function, memory=memory, models={"entropy": sizes}, supervisor=supervisor)
     supervisor.ready()
     with given.texts.open(encoding="utf-8") as lines:
         texts = [line.rstrip("\n") for line in lines]
