@@ -2,15 +2,25 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec import Struct
+
 from supervisor.act.launcher import Orders, Tell
 from supervisor.act.prober import Prober
+from supervisor.act.reckoner import Reckoner
 from supervisor.act.refusal import because
-from supervisor.model.action import Action, Advise, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Action, Advise, Forget, Kill, Launch, Notice, Probe, Reckon, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, LaunchFailed, Probed
 from supervisor.model.snapshot import Identity
 
 Deed = Launch | Signal | Kill | Forget | Probe | Advise
+
+
+class Askers(Struct, frozen=True):
+    """Those whose answers are news."""
+
+    prober: Prober
+    reckoner: Reckoner
 
 
 class Executor:
@@ -19,15 +29,16 @@ class Executor:
     def __init__(
         self,
         launcher: Orders,
-        prober: Prober,
+        askers: Askers,
         notice: Callable[[Notice], None],
         tell: Tell,
         *,
         dry_run: bool = False,
     ) -> None:
-        """With `dry_run`, only notices are carried out."""
+        """With `dry_run`, only what touches nothing is carried out: notices and reckonings."""
         self._launcher = launcher
-        self._prober = prober
+        self._prober = askers.prober
+        self._reckoner = askers.reckoner
         self._notice = notice
         self._tell = tell
         self._dry_run = dry_run
@@ -47,6 +58,8 @@ class Executor:
         for action in actions:
             if isinstance(action, Notice):
                 self._notice(action)
+            elif isinstance(action, Reckon):
+                self._reckoner.ask(action)
             elif not self._dry_run:
                 self._try(action)
             else:
@@ -66,8 +79,9 @@ class Executor:
         return self._prober.children()
 
     def close(self) -> None:
-        """Cancel all probes; workers run on."""
+        """Cancel all probes and reckonings; workers run on."""
         self._prober.close()
+        self._reckoner.close()
 
     def _try(self, action: Deed) -> None:
         try:

@@ -9,7 +9,8 @@ from supervisor.llama.first_start import FirstStart
 from supervisor.llama.fit import DeviceNeed, HostNeed
 from supervisor.llama.model import Model
 from supervisor.llama.recommend import Choice
-from supervisor.llama.room import GPU_RESERVE_BYTES, Room, memory_reserve_bytes
+from supervisor.llama.room import Room, memory_reserve_bytes
+from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.reading import Missing
 
 _PARTS: Final = (

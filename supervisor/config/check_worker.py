@@ -10,6 +10,7 @@ from typing import Final
 from supervisor.config.fault import Path, Report, quoted
 from supervisor.config.scalars import nearest
 from supervisor.config.shape import WorkerShape
+from supervisor.model.fit import AUTO, AUTO_SETTINGS, LLAMA_SERVER, is_llama_server
 from supervisor.model.plan import Setting
 from supervisor.model.quantity import format_size, format_span
 from supervisor.model.template import REPLICA, TemplateError, fill, names_in
@@ -41,6 +42,7 @@ def check_worker(name: str, worker: WorkerShape, report: Report) -> None:
     _check_needs(worker, path, report)
     _check_orders(worker, path, report)
     _check_braces(worker, path, report)
+    _check_auto(worker, path, report)
     _check_environment(worker, path, report)
     if worker.directory is not None:
         check_file(worker.directory, (*path, "directory"), report, directory=True)
@@ -112,6 +114,22 @@ def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
         for settings in accumulate(worker.ladder, _overlaid, initial=worker.settings):
             for replica in replicas:
                 _check_text(text, (settings, replica), at, report)
+
+
+def _check_auto(worker: WorkerShape, path: Path, report: Report) -> None:
+    """Hold `auto` to what is chosen at each start: settings of a llama.cpp server that its command uses."""
+    used = frozenset[str]().union(*(names_in(text) for _, text in _texts(worker, path)))
+    for name in AUTO_SETTINGS:
+        if any(rung.get(name) == AUTO for rung in worker.ladder):
+            report.fault((*path, "ladder"), f"{name} cannot be auto on a rung: write what to fall back to")
+        if worker.settings.get(name) != AUTO:
+            continue
+        at = (*path, "settings", name)
+        if not is_llama_server(worker.preset, worker.command):
+            why = f"can be auto for a llama.cpp server only ({LLAMA_SERVER}, or preset: {LLAMA_SERVER})"
+            report.fault(at, why)
+        elif name not in used:
+            report.fault(at, f"is auto, and neither command nor environment uses {{{name}}}")
 
 
 def _overlaid(settings: dict[str, Setting], rung: dict[str, Setting]) -> dict[str, Setting]:

@@ -114,11 +114,12 @@ class VramShape(Struct, frozen=True, forbid_unknown_fields=True):
 class NeedsShape(Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker takes to come up; it waits until there is room for it beside what others are promised."""
 
-    memory: Annotated[Size | None, _says("of the machine's memory; left out, what its last lives took")] = (
-        None
-    )
+    memory: Annotated[
+        Size | None, _says("of the machine's memory; left out, what was reckoned or its last lives took")
+    ] = None
     vram: Annotated[
-        Size | None, _says("of GPU memory, over all its GPUs; left out, what its last lives took")
+        Size | None,
+        _says("of GPU memory, over all its GPUs; left out, what was reckoned or its last lives took"),
     ] = None
 
 
@@ -252,7 +253,8 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
     drain: Annotated[DrainShape | None, _says("what a stop waits for before the stop signal")] = None
     restart: Annotated[RestartShape, _says("pauses between failures, and when to give up")] = RestartShape()
     settings: Annotated[
-        dict[str, Setting], _says("values for {braces} in command, environment and probes")
+        dict[str, Setting],
+        _says("values for {braces} in command, environment and probes; `auto` is in docs/llama.md"),
     ] = {}
     ladder: Annotated[
         tuple[dict[str, Setting], ...],

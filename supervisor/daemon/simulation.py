@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from supervisor.daemon.trace import EMPTY, UNKNOWN, Series, Trace
 from supervisor.decide.turn import decide
-from supervisor.model.action import Action, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Action, Kill, Launch, Notice, Probe, Reckon, Signal
+from supervisor.model.fit import Fit
 from supervisor.model.memory import Memory
-from supervisor.model.news import Exited, Launched, News, Notified, Probed
+from supervisor.model.news import Exited, Launched, News, Notified, Probed, Reckoned
 from supervisor.model.plan import GpuChoice, NotifyTarget, Plan, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import HostSample, Identity, Sighting, Snapshot
@@ -239,6 +240,8 @@ class _World:
             self._inbox.append(
                 Probed(action.worker, action.run, action.purpose, good=True, detail="simulated")
             )
+        elif isinstance(action, Reckon):  # no model is read: what is `auto` stays so, and fits
+            self._inbox.append(Reckoned(action.worker, action.asked_s, (Fit(),), "simulated"))
         elif isinstance(action, Signal | Kill):
             self._end(self._bodies[action.worker], action)
 

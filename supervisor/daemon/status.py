@@ -1,6 +1,5 @@
 """The state of everything as it is shown; pure, from the values of one turn."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -181,7 +180,7 @@ def _worker(
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,
         reported=None if life is None else _reported(life, snapshot.taken_s),
-        missing=_missing(**readings) if _lives(remembered) else {},
+        missing=(_missing(**readings) if _lives(remembered) else {}) | _not_reckoned(remembered),
     )
 
 
@@ -199,6 +198,11 @@ def _reported(life: Life, now_s: float) -> ReportedStatus | None:
         drained=report.drained,
         report_age_s=round(max(0.0, now_s - life.reported_s), 3),
     )
+
+
+def _not_reckoned(remembered: WorkerMemory) -> dict[str, str]:
+    asked = remembered.reckoning
+    return {"reckoned": asked.missing} if asked is not None and asked.missing is not None else {}
 
 
 def _lives(remembered: WorkerMemory) -> bool:
@@ -236,5 +240,5 @@ def _enforcement(plan: WorkerPlan, life: Life | None, gpus: tuple[GpuSample, ...
     return "device-only" if any(isinstance(gpu.processes, Missing) for gpu in own) else "poll"
 
 
-def _missing(**readings: float | Missing) -> Mapping[str, str]:
+def _missing(**readings: float | Missing) -> dict[str, str]:
     return {name: reading.why for name, reading in readings.items() if isinstance(reading, Missing)}

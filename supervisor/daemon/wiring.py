@@ -17,9 +17,10 @@ from msgspec.structs import replace
 
 from supervisor import __version__
 from supervisor.act.direct import DirectLauncher, LaunchPlaces
-from supervisor.act.executor import Executor
+from supervisor.act.executor import Askers, Executor
 from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
+from supervisor.act.reckoner import Reckoner
 from supervisor.config import Loaded, load, this_machine
 from supervisor.daemon import logs
 from supervisor.daemon.choice import CannotChooseError, Kind, caution, choose, look_around
@@ -162,8 +163,9 @@ class Daemon:
         self._launcher = self._make_launcher(memory.instance)
         self._publisher = DaemonPublisher(self._outlets())
         prober = Prober(self._launcher.commands, self._mailbox.tell, self._loop)
+        askers = Askers(prober, Reckoner(self._mailbox.tell, self._loop))
         self._executor = Executor(
-            self._launcher, prober, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
+            self._launcher, askers, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
         )
         observer = Observer(Sensors(self._host, self._launcher.trees, self._gpu, self._launcher.stirred))
         self._observer = observer

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from supervisor.decide.ladder import footing_of, next_step
 from supervisor.decide.lifecycle import Event
+from supervisor.decide.reckoning import starved
 from supervisor.decide.reclaim import RECLAIM_S
 from supervisor.decide.reports import poison
 from supervisor.decide.scratch import Scratch
@@ -57,7 +58,9 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
     oom = ending.budget is Budget.OOM
     if oom:
         footing = worker.footing or footing_of(life.plan, life.gpus)
-        worker = scratch.put(replace(worker, oom_events=worker.oom_events + 1, footing=footing))
+        spent = starved(worker, life, device=ending.cause is Cause.VRAM_OOM)
+        worker = replace(worker, oom_events=worker.oom_events + 1, footing=footing, starved=spent)
+        scratch.put(worker)
     begun = worker.stop
     if begun is None:
         reason = f"{ending.how} after {scratch.now_s - life.launched_s:.1f} s"

@@ -6,7 +6,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide import caps
-from supervisor.model.memory import Footprint, Learned, Life
+from supervisor.model.memory import Footprint, Learned, Life, Stop
+from supervisor.model.phase import Cause
 from supervisor.model.plan import Setting, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import Sighting
@@ -15,6 +16,12 @@ from supervisor.model.snapshot import Sighting
 STEADY_AFTER_READY_S: Final = 30.0
 # One odd life is outweighed by the next, and a change of the workload is learned within as many.
 LIVES: Final = 3
+FOR_MEMORY: Final = frozenset(
+    {
+        *(Cause.MEMORY_CAP, Cause.VRAM_CAP, Cause.HOST_MEMORY, Cause.GPU_MEMORY),
+        *(Cause.HOST_OOM, Cause.HOST_OOM_KILL, Cause.VRAM_OOM),
+    }
+)
 
 
 def grown(life: Life, seen: Sighting) -> Footprint:
@@ -38,9 +45,15 @@ def settling(life: Life, at_s: float) -> bool:
     return not (ready and caps.warm(life, at_s))
 
 
-def learn(learned: Learned, life: Life) -> Learned:
-    """Return what is known once a life is over; one that never was ready has not shown what it takes."""
+def learn(learned: Learned, life: Life, begun: Stop) -> Learned:
+    """Return what is known once a life is over.
+
+    One that never was ready has not shown what it takes, and one that was ended for its memory while it came
+    up has shown too much.
+    """
     if life.ready_s is None or life.footprint == Footprint():
+        return learned
+    if begun.cause in FOR_MEMORY and settling(life, begun.began_s):
         return learned
     before = known_lives(learned, life.plan, life.settings)
     return Learned(life.plan.command, life.settings, (*before, life.footprint)[-LIVES:])

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Notice
+from supervisor.model.fit import is_auto
 from supervisor.model.memory import Footing, Life, Pending, WorkerMemory
 from supervisor.model.phase import Cause
 from supervisor.model.plan import Setting, WorkerPlan
@@ -67,7 +68,10 @@ def next_step(worker: WorkerMemory, plan: WorkerPlan, *, device: bool) -> Step:
             return Step(beyond, f"next on the CPU: {changed}, no GPU visible")
         same = "its ladder ends here" if plan.ladder else "no ladder is written"
         times = "once more" if left == 1 else f"{left} times more"
-        return Step(worker.rung, f"{same}: the same settings again, and the CPU if it happens {times}")
+        again = "the same settings again"
+        if any(is_auto(name, value) for name, value in settings_on(plan, worker.rung).items()):
+            again = "what is auto is chosen again, and less of it"
+        return Step(worker.rung, f"{same}: {again}, and the CPU if it happens {times}")
     if plan.ladder or worker.rung > 0:
         ends = f"its ladder has no rung left: `gpu-supervisor reset {worker.name}` begins it anew"
         return Step(worker.rung, ends, held=True)

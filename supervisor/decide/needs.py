@@ -1,15 +1,19 @@
-"""What a worker needs to come up: what is written, else what its last lives took."""
+"""What a worker needs to come up: what is written, else what was reckoned, else what its last lives took."""
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Final
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from supervisor.decide.footprint import known_lives
 from supervisor.decide.ladder import settings_on
 from supervisor.decide.scratch import Scratch
+from supervisor.model.fit import Fit
 from supervisor.model.memory import Footprint, WorkerMemory
-from supervisor.model.plan import WorkerPlan
+from supervisor.model.plan import Setting, WorkerPlan
 
 # Long enough for another worker's restart with all its deadlines, short beside an outage.
 PATIENCE_S: Final = 300.0
@@ -30,20 +34,20 @@ class Need(Struct, frozen=True):
 
 
 def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
-    """Return what a worker needs: declared for each kind of memory where it is, else learned.
+    """Return what a worker needs: declared for each kind of memory where it is, else reckoned, else learned.
 
     Learned is the most that one of its last lives took until it had warmed up, and no more than its cap:
     beyond that a life is restarted, so that no start depends on it. What it took later, at its peak, is
     not waited for: allocators keep what they once had, and a worker that has filled its GPU once would
     never start beside anything again.
     """
+    known = _known(worker, plan)
     lives = known_lives(worker.learned, plan, settings_on(plan, worker.rung))
-    declared = plan.needs
-    memory = declared.memory_bytes
+    memory = known.memory_bytes
     if memory is None:
         memory = _capped(_most(lives), plan.memory.cap_bytes)
-    if declared.vram_bytes is not None:
-        return Need(memory, declared.vram_bytes)
+    if known.vram_bytes is not None:
+        return replace(known, memory_bytes=memory)
     largest = max(lives, key=_vram, default=None)
     if largest is None or not largest.vram_steady_bytes:
         return Need(memory)
@@ -59,7 +63,36 @@ def awaited(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> Need:
     free_s = max(worker.since_s, worker.retry_s)
     if scratch.now_s < free_s + PATIENCE_S:
         return need_of(worker, plan)
-    return Need(plan.needs.memory_bytes, plan.needs.vram_bytes)
+    return _known(worker, plan)
+
+
+def key_of(plan: WorkerPlan, settings: Mapping[str, Setting]) -> str:
+    """Return what a reckoning is good for: what is started, with which settings, on what."""
+    started = (plan.command, plan.environment, plan.environment_file, plan.directory, plan.gpus, settings)
+    return blake2b(msgspec.json.encode(started), digest_size=8).hexdigest()
+
+
+def reckoned_fit(worker: WorkerMemory, plan: WorkerPlan) -> Fit | None:
+    """Return what a worker's life was reckoned to need, or its next one, where nothing is to be chosen."""
+    if worker.life is not None:
+        return worker.life.fit
+    past = worker.reckoning
+    if past is None or len(past.fits) != 1 or past.key != key_of(plan, settings_on(plan, worker.rung)):
+        return None
+    return past.fits[0]
+
+
+def _known(worker: WorkerMemory, plan: WorkerPlan) -> Need:
+    """Return what is declared, else reckoned; a guess at what fits is no need."""
+    declared, fit = plan.needs, reckoned_fit(worker, plan)
+    if fit is None or fit.assumed is not None:
+        return Need(declared.memory_bytes, declared.vram_bytes)
+    memory = fit.memory_bytes if declared.memory_bytes is None else declared.memory_bytes
+    # A server without a layer on a GPU may take some of one that it sees; how much, lives tell.
+    if declared.vram_bytes is not None or not fit.vram_bytes:
+        return Need(memory, declared.vram_bytes)
+    gpus = worker.life.gpus if worker.life is not None else worker.reckoning.gpus if worker.reckoning else ()
+    return Need(memory, sum(fit.vram_bytes), dict(zip(gpus, fit.vram_bytes, strict=False)))
 
 
 def _most(lives: tuple[Footprint, ...]) -> int | None:

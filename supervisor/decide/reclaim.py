@@ -150,7 +150,7 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
     now_s = scratch.now_s
     scratch.do(Forget(worker.name, life.run, "all of it is given back"))
     above = _lives_above_cap(worker, life, begun)
-    learned = learn(worker.learned, life)
+    learned = learn(worker.learned, life, begun)
     worker = replace(worker, life=None, stop=None, above_cap_lives=above, learned=learned, waits_for=None)
     if begun.then is After.REMOVE:
         scratch.put(worker)

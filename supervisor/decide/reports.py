@@ -99,7 +99,7 @@ def _notices(worker: str, report: Report, past: Told, now: Told) -> list[Notice]
         say("error", "worker poisoned", now.poisoned)
     if now.oom_events > past.oom_events:
         times = now.oom_events - past.oom_events
-        say("warning", OUT_OF_MEMORY, f"{times} times; {_memory(report)}")
+        say("warning", OUT_OF_MEMORY, f"out of memory {times} times; {_memory(report)}")
     elif now.recoveries > past.recoveries:
         say("info", "worker recovered", f"{now.recoveries - past.recoveries} times; {_memory(report)}")
     if now.level is not past.level:

@@ -27,16 +27,19 @@ def _host(workers: Mapping[str, WorkerMemory], now_s: float) -> HostMemory:
 
 
 def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
-    life = worker.life
+    life, asked = worker.life, worker.reckoning
+    if asked is not None and not asked.answered:
+        worker = replace(worker, reckoning=None)
     if life is None:
         return replace(worker, due_s=0.0)
-    asked = life.probe_sent_s is not None and worker.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}
+    probed = life.probe_sent_s is not None and worker.phase in {Phase.STARTING, Phase.READY, Phase.DRAINING}
     fresh = Life(
         run=life.run,
         plan=life.plan,
         launched_s=life.launched_s,
         launched_wall_s=life.launched_wall_s,
         settings=life.settings,
+        fit=life.fit,
         rung=life.rung,
         gpus=life.gpus,
         identity=life.identity,
@@ -47,7 +50,7 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         leak_told=life.leak_told,
         seen_gpus=life.seen_gpus,
         heartbeat_s=now_s if life.plan.heartbeat_s is not None else None,  # nobody was there to hear it
-        probe_due_s=now_s if asked else life.probe_due_s,
+        probe_due_s=now_s if probed else life.probe_due_s,
         residual_bytes=life.residual_bytes,
         footprint=life.footprint,
         told=life.told,
@@ -75,6 +78,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         oom_events=worker.oom_events,
         rung=worker.rung,
         footing=worker.footing,
+        starved=worker.starved,
         lives=worker.lives,
         learned=worker.learned,
     )

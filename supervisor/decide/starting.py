@@ -8,10 +8,12 @@ from supervisor.decide.age import draw_max_age
 from supervisor.decide.ladder import begin_anew, on_cpu, settings_on
 from supervisor.decide.lifecycle import GOING, MOVING_MEMORY, Event
 from supervisor.decide.placement import because, choose_gpus, no_room
+from supervisor.decide.reckoning import UNDER_WAY, choose_fit, is_under_way, reckon
 from supervisor.decide.reclaim import residuals
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import Order, stop
 from supervisor.model.action import Launch, Notice, Probe
+from supervisor.model.fit import Fit
 from supervisor.model.headroom import effective_available
 from supervisor.model.memory import After, Life, WorkerMemory
 from supervisor.model.phase import Cause, Phase, Pressure
@@ -54,11 +56,18 @@ def admit(scratch: Scratch) -> list[str]:
 def _admit_one(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> bool:
     gpus = choose_gpus(scratch, worker, plan)
     worker = begin_anew(scratch, worker, plan, gpus if isinstance(gpus, tuple) else ())
+    worker = reckon(scratch, worker, plan)
+    if is_under_way(scratch, worker):  # some milliseconds, so nobody is told
+        scratch.put(replace(worker, waits_for=worker.waits_for or UNDER_WAY))
+        return False
     gpus = () if on_cpu(plan, worker.rung) else gpus
     why = gpus if isinstance(gpus, str) else waits_for(scratch, worker, plan, gpus or ())
     if why is None and not isinstance(gpus, str):
-        launch(scratch, worker, plan, gpus)
-        return True
+        fit = choose_fit(scratch, worker, plan, gpus)
+        if not isinstance(fit, str):
+            launch(scratch, worker, plan, gpus, fit)
+            return True
+        why = fit
     if why != worker.waits_for:
         _tell_waiting(scratch, worker, why or "")
     return False
@@ -119,8 +128,10 @@ def _not_ready(scratch: Scratch, base: str) -> str | None:
     return None
 
 
-def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple[str, ...] | None) -> None:
-    """Begin a life."""
+def launch(
+    scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple[str, ...] | None, fit: Fit | None
+) -> None:
+    """Begin a life, with what was chosen for it."""
     now_s = scratch.now_s
     # With the time in it, a worker that was removed and comes back has no run of an old name.
     run = f"{scratch.memory.instance}-{worker.name}-{worker.lives + 1}-{int(now_s * 1000)}"
@@ -129,7 +140,8 @@ def launch(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple
         plan=plan,
         launched_s=now_s,
         launched_wall_s=scratch.snapshot.wall_s,
-        settings=settings_on(plan, worker.rung),
+        settings={**settings_on(plan, worker.rung), **({} if fit is None else fit.settings)},
+        fit=fit,
         rung=worker.rung,
         gpus=gpus or (),
         max_age_s=draw_max_age(plan, run),

@@ -10,6 +10,7 @@ from supervisor.decide.endings import exited, launch_failed
 from supervisor.decide.gpus import watch_gpus
 from supervisor.decide.ladder import climbs_s
 from supervisor.decide.lifecycle import LIVING
+from supervisor.decide.reckoning import ANSWER_S, hear_reckoned
 from supervisor.decide.reclaim import reclaim
 from supervisor.decide.reports import hear_report, tell_changes
 from supervisor.decide.running import health_answer, judge, lost_by_s, take_readings
@@ -28,6 +29,7 @@ from supervisor.model.news import (
     News,
     Notified,
     Probed,
+    Reckoned,
     Reported,
     Shutdown,
 )
@@ -120,7 +122,9 @@ def _times(scratch: Scratch, worker: WorkerMemory) -> list[float]:
     """Return the times at which something is to be judged even if nothing is heard."""
     life, begun, now_s = worker.life, worker.stop, scratch.now_s
     if worker.phase is Phase.WAITING:
-        return [worker.retry_s] if worker.retry_s > now_s else []
+        asked = worker.reckoning
+        answer_s = 0.0 if asked is None or asked.answered else asked.asked_s + ANSWER_S
+        return [at for at in (worker.retry_s, answer_s) if at > now_s]
     if life is None:
         return []
     if worker.phase is Phase.RECLAIMING:
@@ -169,6 +173,8 @@ def _hear(scratch: Scratch, news: News) -> str | None:
     if isinstance(news, Shutdown):
         end(scratch, news)
         return None
+    if isinstance(news, Reckoned):
+        return hear_reckoned(scratch, news)
     worker = scratch.workers.get(news.worker)
     if worker is None or worker.life is None or worker.life.run != news.run:
         return None  # of a life that is over
@@ -192,6 +198,9 @@ def _launched(scratch: Scratch, worker: WorkerMemory, life: Life, news: Launched
     fields: dict[str, Field] = {"pid": news.identity.pid, "run": news.run}
     if life.max_age_s is not None:
         fields["max_age_s"] = round(life.max_age_s, 1)
+    if life.fit is not None and life.fit.settings:
+        fields |= life.fit.settings
+        fields |= {} if life.fit.assumed is None else {"not_reckoned": life.fit.assumed}
     cause = worker.last.cause if worker.last is not None and worker.incident else None
     reason = why_launched(worker)
     scratch.tell(Notice("info", "worker launched", reason, worker=worker.name, cause=cause, fields=fields))

@@ -13,7 +13,10 @@ from supervisor.guard.watch import Watch
 
 
 class Journey:
-    """One run. Its end is told to the supervisor: completed, or failed where an error ended it."""
+    """One run. Its end is told to the supervisor: completed, or failed where an error ended it.
+
+    A run that the caller leaves early is neither: it stays where it was.
+    """
 
     def __init__(
         self,
@@ -39,8 +42,12 @@ class Journey:
         self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
     ) -> None:
         """Tell the end."""
-        failed = kind is not None and not issubclass(kind, GeneratorExit)
-        self._telling.tell("failed" if failed else "completed", self.lane, self._figures)
+        state = "completed"
+        if kind is not None and not issubclass(kind, GeneratorExit):
+            state = "failed"
+        elif kind is not None and self._telling.left():
+            state = "processing"
+        self._telling.tell(state, self.lane, self._figures)
 
     def before(self) -> float:
         """Settle the size of the next batch; return how long to wait before it."""

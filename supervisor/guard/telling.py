@@ -81,6 +81,10 @@ class Telling:
         if self._told_s is None or self._clock() - self._told_s >= EVERY_S:
             self.tell("processing", lane, figures)
 
+    def left(self) -> int | None:
+        """Return how many items are still to be delivered, where that is known."""
+        return None if self._total is None else max(0, self._total - self._done)
+
     def tell(self, state: str, lane: Lane, figures: Callable[[], dict[str, object]]) -> None:
         """Tell the supervisor, if there is one."""
         if self._supervisor is None:
@@ -88,7 +92,8 @@ class Telling:
         self._told_s = self._clock()
         took_s = self._told_s - self._began_s
         throughput = self._done / took_s if self._done and took_s > 0 else None
-        left = None if self._total is None else max(0, self._total - self._done)
+        left = self.left()
+        self._supervisor.batches(figures())  # sent with the progress
         self._supervisor.progress(
             job=lane.name,
             state=state,
@@ -98,7 +103,6 @@ class Telling:
             throughput=throughput,
             eta_s=None if left is None or throughput is None else left / throughput,
         )
-        self._supervisor.batches(figures())
 
     def _move_bar(self, count: int) -> None:
         try:

@@ -10,7 +10,8 @@ from supervisor.model.reading import Missing
 _GB: Final = 10**9
 # A card of 16 GB shows 15 and some, and its driver has some of that: nine tenths free counts as all of it.
 _COUNTS: Final = 0.9
-_CLASSES: Final = ((16, 25), (8, 15), (4, 8))  # GB of GPU memory free, layers
+CLASSES: Final = ((16, 25), (8, 15), (4, 8))  # GB of GPU memory free, layers
+CONTEXT: Final = 2048
 _CACHE_RAM_PART: Final = 8
 _CACHE_RAM_STEP: Final = 256 << 20
 _MOST_CACHE_RAM: Final = 2 << 30
@@ -23,7 +24,7 @@ class FirstStart(Struct, frozen=True):
     threads: int
     cache_ram_bytes: int
     gpu: GpuRoom | None
-    ctx: int = 2048
+    ctx: int = CONTEXT
     batch: int = 256
     mmap: bool = True
     mlock: bool = False
@@ -39,8 +40,13 @@ def first_start(free: Room) -> FirstStart:
         room = memory_room_bytes(free) if gpu.unified else gpu.free_bytes
         if not isinstance(room, Missing) and room > best_bytes:
             best, best_bytes = gpu, room
-    layers = next((count for size, count in _CLASSES if best_bytes >= size * _GB * _COUNTS), 0)
+    layers = next((count for size, count in CLASSES if best_bytes >= class_bytes(size)), 0)
     return FirstStart(layers, threads_of(free), _cache_ram(free), best if layers else None)
+
+
+def class_bytes(size: int) -> int:
+    """Return how much has to be free to count as a GPU of so many GB."""
+    return int(size * _GB * _COUNTS)
 
 
 def _cache_ram(free: Room) -> int:

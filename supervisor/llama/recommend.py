@@ -18,8 +18,8 @@ from supervisor.llama.settings import DEFAULT_CACHE_RAM_BYTES, Settings
 from supervisor.model.quantity import format_size
 from supervisor.model.reading import Missing
 
-_CONTEXTS: Final = (32768, 16384, 8192, 4096, 2048)
-_SMALLEST_ON_GPU: Final = 4096  # llama.cpp's --fit-ctx: below it layers go to the host instead
+CONTEXTS: Final = (32768, 16384, 8192, 4096, 2048)
+SMALLEST_ON_GPU: Final = 4096  # llama.cpp's --fit-ctx: below it layers go to the host instead
 _WITHOUT_READING: Final = 2048
 _CACHE_RAM_STEP: Final = 256 << 20
 _CACHE_RAM_PART: Final = 4
@@ -81,7 +81,7 @@ def _candidates(
     base, gpus = start
     contexts = _contexts(model, free, wanted)
     groups = [gpus[:1], *([gpus] if len(gpus) > 1 else [])] if gpus else []
-    on_gpu = [ctx for ctx in contexts if ctx >= _SMALLEST_ON_GPU] or contexts[:1]
+    on_gpu = [ctx for ctx in contexts if ctx >= SMALLEST_ON_GPU] or contexts[:1]
     if wanted.n_gpu_layers is None:
         whole = model.shape.layers + 1
         for taken in groups:
@@ -99,7 +99,7 @@ def _candidates(
                 yield _with(base, wanted.n_gpu_layers, ctx, cache, shares=_shares(taken, free)), taken
         return
     for ctx, cache in _shapes(
-        model, [ctx for ctx in contexts if ctx <= _SMALLEST_ON_GPU] or contexts[-1:], wanted
+        model, [ctx for ctx in contexts if ctx <= SMALLEST_ON_GPU] or contexts[-1:], wanted
     ):
         yield _with(base, 0, ctx, cache, shares=()), ()
 
@@ -194,10 +194,10 @@ def _why(model: Model, free: Room, wanted: Wanted, start: tuple[Settings, Sequen
 def _contexts(model: Model, free: Room, wanted: Wanted) -> list[int]:
     if wanted.ctx is not None:
         return [wanted.ctx]
-    most = model.shape.context_length or _CONTEXTS[-1]
+    most = model.shape.context_length or CONTEXTS[-1]
     if isinstance(free.memory_free_bytes, Missing):
         return [min(most, _WITHOUT_READING)]
-    return [ctx for ctx in _CONTEXTS if ctx <= most] or [most]
+    return [ctx for ctx in CONTEXTS if ctx <= most] or [most]
 
 
 def _cache_ram(found: Need, free: Room) -> int:

@@ -4,10 +4,9 @@ from typing import Final
 
 from msgspec import Struct
 
+from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.reading import Missing
 
-# What llama.cpp's own --fit leaves free on each GPU (--fit-target).
-GPU_RESERVE_BYTES: Final = 1 << 30
 _MOST_RESERVE_BYTES: Final = 4 << 30  # host.warn_available: below it the supervisor warns
 _LEAST_RESERVE_BYTES: Final = 1 << 30
 _RESERVED_PART: Final = 8

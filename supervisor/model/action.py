@@ -61,6 +61,20 @@ class Probe(Struct, frozen=True, tag="probe"):
     reason: str
 
 
+class Reckon(Struct, frozen=True, tag="reckon"):
+    """Reckon what a llama.cpp server needs, before its start; the answer is news.
+
+    `shares` are the parts of its GPUs in the layers; without any, all of it lies on the host.
+    """
+
+    worker: str
+    asked_s: float
+    plan: WorkerPlan
+    settings: Mapping[str, Setting]
+    shares: tuple[int, ...]
+    reason: str
+
+
 class Advise(Struct, frozen=True, tag="advise"):
     """Tell the worker's guard how things stand; what it does with that is its own."""
 
@@ -87,4 +101,4 @@ class Notice(Struct, frozen=True, tag="notice"):
     fields: Mapping[str, Field] = {}
 
 
-Action = Launch | Signal | Kill | Forget | Probe | Advise | Notice
+Action = Launch | Signal | Kill | Forget | Probe | Reckon | Advise | Notice

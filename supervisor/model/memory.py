@@ -6,6 +6,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from supervisor.model.action import Action
+from supervisor.model.fit import Fit, Reckoning
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
@@ -90,6 +91,7 @@ class Life(Struct, frozen=True):
     launched_s: float
     launched_wall_s: float
     settings: Mapping[str, Setting] = {}
+    fit: Fit | None = None  # what it was reckoned to need, of a llama.cpp server
     rung: int = 0  # that its settings are of; a reset changes the worker's, not the one of a life that runs
     gpus: tuple[str, ...] = ()  # UUIDs that it is pinned to
     identity: Identity | None = None
@@ -183,6 +185,8 @@ class WorkerMemory(Struct, frozen=True):
     above_cap_lives: int = 0  # lives in a row that never were below their cap
     peak_memory_bytes: int = 0  # of the last life
     learned: Learned = Learned()
+    reckoning: Reckoning | None = None  # of a llama.cpp server
+    starved: Fit | None = None  # what was chosen for the last life that ran out of memory, of that memory
     pending: Pending | None = None
     waits_for: str | None = None
     held: str | None = None

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.fit import Fit
 from supervisor.model.report import Report
 from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
@@ -79,6 +80,15 @@ class Reported(Struct, frozen=True, tag="reported"):
     quiet: bool = False  # nothing in it calls for a turn of its own
 
 
+class Reckoned(Struct, frozen=True, tag="reckoned"):
+    """What a worker that is to start needs was reckoned: `fits` from the best to the poorest."""
+
+    worker: str
+    asked_s: float  # when: the answer to another question is none
+    fits: tuple[Fit, ...] = ()
+    missing: str | None = None  # why it could not be reckoned
+
+
 class Asked(Struct, frozen=True, tag="asked"):
     """An operator asked for something."""
 
@@ -96,4 +106,4 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     leave: bool = False  # the workers run on, and the next daemon adopts them
 
 
-News = Launched | LaunchFailed | Exited | Probed | Notified | Reported | Asked | Shutdown
+News = Launched | LaunchFailed | Exited | Probed | Notified | Reported | Reckoned | Asked | Shutdown

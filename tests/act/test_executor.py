@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from supervisor.act.drain_command import DrainCommands
-from supervisor.act.executor import Executor
+from supervisor.act.executor import Askers, Executor
 from supervisor.act.orphans import reap_orphans
 from supervisor.act.prober import Prober
+from supervisor.act.reckoner import Reckoner
 from supervisor.act.worker_logs import WorkerLogs
 from supervisor.model.action import Advise, Forget, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.memory import Life
@@ -78,7 +79,11 @@ class _Desk:
         loop = asyncio.get_running_loop()
         self.prober = Prober(DrainCommands(self.logs), self.news.append, loop)
         self.executor = Executor(
-            self.launcher, self.prober, self.notices.append, self.news.append, dry_run=dry_run
+            self.launcher,
+            Askers(self.prober, Reckoner(self.news.append, loop)),
+            self.notices.append,
+            self.news.append,
+            dry_run=dry_run,
         )
 
     def probe(self, target: ProbeTarget, timeout_s: float = 10.0, run: str = "run-1") -> None:

@@ -1,7 +1,7 @@
 # ruff: noqa: T201 - a benchmark prints
 """Print what a runner of batches costs for each batch, beside its peers, all in one run.
 
-python tests/bench/guard.py [--install] [--rounds N]
+python tests/bench/guard.py [--install] [--alone] [--rounds N]       (scripts/bench guard)
 
 Each runs a function that does nothing over the same batches: a bare loop, BatchRunner, accelerate's
 find_executable_batch_size and toma. The last two need PyTorch; --install puts them, beside the PyTorch of
@@ -138,10 +138,12 @@ def main() -> None:
     """Run it, in the peers' environment where it is wanted or there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--install", action="store_true", help="install the peers into the cache directory")
+    parser.add_argument("--alone", action="store_true", help="without peers")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     there = cache_dir() / "guard-peers" / "made"
-    if "GUARD_BENCH" not in os.environ and (options.install or there.exists()):
+    wanted = not options.alone and (options.install or there.exists())
+    if wanted and "GUARD_BENCH" not in os.environ:
         python = str(with_peers())
         os.environ["GUARD_BENCH"] = "1"
         os.execv(python, [python, __file__, "--rounds", str(options.rounds)])  # noqa: S606 - ourselves

@@ -1,7 +1,7 @@
 # ruff: noqa: S607, T201 - a benchmark runs what is in PATH, and prints
 """Print what gpu-supervisor costs and how fast it is, beside its peers, all in one run.
 
-python tests/bench/run.py [--quick] [--install] [--alone] [--seconds S] [idle] [respawn] [cap] [floor]
+python tests/bench/run.py [--quick] [--install] [--alone] [--seconds S] [idle] [respawn] [cap] [floor] [guard]
 
 Figures drift between machines and with their load: what counts is the ratios of one run. Peers that are not
 installed are left out; --install puts supervisord, circus and PM2 into the cache directory of the tests.
@@ -26,7 +26,7 @@ from bench import growth, idle, respawn  # noqa: E402 - the path comes first
 from bench.peers import OTHERS, Peer, Pm2, install  # noqa: E402
 from support.cache import cache_dir  # noqa: E402
 
-NAMES: Final = ("idle", "respawn", "cap", "floor")
+NAMES: Final = ("idle", "respawn", "cap", "floor", "guard")
 
 
 def main() -> None:
@@ -71,8 +71,18 @@ def run(options: argparse.Namespace, make: Callable[..., list[Peer]], worker: Pa
         growth.bench_cap(make, worker, 2 if quick else 6)
     if "floor" in chosen:
         growth.bench_floor(make, worker, 2 if quick else 6)
+    if "guard" in chosen:
+        bench_guard(options)
     if "idle" in chosen:
         idle.bench(make, worker, 10.0 if quick else options.seconds, [10] if quick else options.workers)
+
+
+def bench_guard(options: argparse.Namespace) -> None:
+    """Run the benchmark of batches, which has an environment of its own."""
+    sys.stdout.flush()
+    flags = [f"--{name}" for name in ("install", "alone") if getattr(options, name)]
+    rounds = ["--rounds", "2" if options.quick else "9"]
+    subprocess.run([sys.executable, str(HERE / "guard.py"), *flags, *rounds], check=True)
 
 
 def _maker(folder: Path, tools: Path, *, alone: bool) -> Callable[..., list[Peer]]:

@@ -138,6 +138,10 @@ web: {listen: 8095}
         ),
         ("settings: {a: [1]}", "settings.a: must be a single value, not a list"),
         ("ladder: [{ctx: 1}]", "ladder[0].ctx: settings holds no such value to fall back from"),
+        (
+            "settings: {ctx: auto}",
+            "settings.ctx: can be auto for a llama.cpp server only (llama-server, or preset: llama-server)",
+        ),
         ("after: [w]", "after: waits for itself: w -> w"),
         ("user: ''", "user: is empty"),
     ],
@@ -145,6 +149,18 @@ web: {listen: 8095}
 def test_a_fault_says_what_would_be_right(told: Told, worker: str, why: str) -> None:
     text = f"workers:\n  w:\n    command: sleep 5\n    {worker}\n"
     assert told(text) == [f"config.yaml:4: workers.w.{why}"]
+
+
+def test_auto_is_for_what_a_llama_server_is_given(told: Told) -> None:
+    head = "workers:\n  w:\n    command: [/opt/llama-server, -m, /m.gguf, -c, '{ctx}']\n    settings: "
+    assert told(f"{head}{{ctx: auto, fa: auto}}\n") == []
+    unused = "is auto, and neither command nor environment uses {n_gpu_layers}"
+    assert told(f"{head}{{ctx: auto, n_gpu_layers: auto}}\n") == [
+        f"config.yaml:4: workers.w.settings.n_gpu_layers: {unused}"
+    ]
+    assert told(f"{head}{{ctx: 4096}}\n    ladder: [{{ctx: auto}}]\n") == [
+        "config.yaml:5: workers.w.ladder: ctx cannot be auto on a rung: write what to fall back to"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import msgspec
 from supervisor.decide.lifecycle import GOING, LIVING, MOVING_MEMORY
 from supervisor.decide.turn import decide
 from supervisor.model.action import Advise, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
 from supervisor.model.news import Asked, Exited, News
 from supervisor.model.phase import Cause, GpuState, Phase
@@ -90,6 +91,10 @@ class Promises:
         self._starves(turn)
         for action in decision.actions:
             if isinstance(action, Launch):
+                assert "auto" not in action.settings.values(), (
+                    f"launched with what was to be chosen: {action}"
+                )
+                self._fits(turn, action, decision)
                 self._has_gone_down(action)
                 self._may_launch(turn, decision, action)
         for name, after in decision.memory.workers.items():
@@ -180,6 +185,19 @@ class Promises:
         life = self.starved.pop(order.worker, None)
         if life is not None and life.plan.ladder == order.plan.ladder:
             assert order.settings != life.settings, f"{order.worker} restarts into the same out-of-memory"
+
+    def _fits(self, turn: Turn, order: Launch, decision: Decision) -> None:
+        """Hold what was chosen to what was free in the turn in which it was launched."""
+        life = decision.memory.workers[order.worker].life
+        if life is None or life.fit is None or not life.fit.settings:
+            return
+        samples = {one.uuid: one for one in turn.snapshot.gpus}
+        seen = tuple(samples) if order.gpus is None else order.gpus
+        for uuid, wanted in zip(seen, life.fit.vram_bytes, strict=False):
+            total, used = samples[uuid].memory_total_bytes, samples[uuid].memory_used_bytes
+            assert not isinstance(total, Missing), "chosen for a GPU whose size is not known"
+            assert not isinstance(used, Missing), "chosen for a GPU that cannot be read"
+            assert wanted + GPU_RESERVE_BYTES <= total - used, f"{order.worker} does not fit {uuid}"
 
     def _may_launch(self, turn: Turn, decision: Decision, order: Launch) -> None:
         now_s, snapshot = turn.snapshot.taken_s, turn.snapshot

@@ -4,14 +4,16 @@ The rules are the world's events. `promises.Promises` checks every turn of every
 history heals the world and wants every worker where it belongs.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from msgspec.structs import replace
 
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
+from supervisor.model.fit import Fit
 from supervisor.model.news import Shutdown, Wish
 from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
@@ -28,6 +30,7 @@ from supervisor.model.plan import (
     NotifyTarget,
     Plan,
     RestartRule,
+    Setting,
     WorkerPlan,
 )
 from supervisor.model.reading import Missing
@@ -79,10 +82,26 @@ def variants(which: int) -> Plan:
     if which == 2:
         workers = (embed[0], chat, worker("extra", priority=-1, **QUICK))
     if which == 3:
-        workers = (worker("chat", **QUICK), *embed, web)
+        workers = (worker("chat", **QUICK), *embed, web, reckoned("listed"))
+    if which == 1:
+        workers = (*workers, reckoned("any"))
     return plan_of(*workers, gpu=GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0))
 
 
+def reckoned(kind: Literal["listed", "any"]) -> WorkerPlan:
+    """Return a llama.cpp server whose layers and context are chosen at each start."""
+    gpus = GpuChoice(kind, (0, 1) if kind == "listed" else ())
+    command = ("llama-server", "-ngl", "{n_gpu_layers}", "-c", "{ctx}")
+    settings: dict[str, Setting] = {"n_gpu_layers": "auto", "ctx": "auto"}
+    return worker("extra", command=command, settings=settings, gpus=gpus, ready=NotifyTarget(), **QUICK)
+
+
+# From the best to the poorest; the last one fits whatever the world comes to, once it is healed.
+FITS = (
+    Fit({"n_gpu_layers": 33, "ctx": 8192}, GIB, GIB, (18 * GIB, 8 * GIB)),
+    Fit({"n_gpu_layers": 9, "ctx": 4096}, GIB, 2 * GIB, (3 * GIB, 3 * GIB)),
+    Fit({"n_gpu_layers": 0, "ctx": 4096}, GIB, 4 * GIB),
+)
 NAMES = st.sampled_from(["chat", "whisper", "embed-1", "embed-2", "web", "extra"])
 GPUS = st.sampled_from([GPU_A, GPU_B])
 WISHES: st.SearchStrategy[Wish] = st.sampled_from(("start", "stop", "restart", "reset"))
@@ -102,6 +121,7 @@ class Histories(RuleBasedStateMachine):
         self.world = World(gpus=[GPU_A, GPU_B])
         self.world.promises.deep_every = 5
         self.world.plan = variants(which)
+        self.world.fits = FITS
         self.world.answer = answer
         self.world.settle()
 
@@ -217,6 +237,10 @@ class Histories(RuleBasedStateMachine):
             fields = {"level": level, "memory": memory, "drained": drained, "poisoned": poisoned}
             self.world.settle(self.world.reports(name, beat=True, ready=ooms == 0, **fields))
 
+    @rule(fits=st.sampled_from([FITS, FITS[1:], None, (replace(FITS[2], assumed="cut"),)]))
+    def models_are_reckoned_otherwise(self, fits: tuple[Fit, ...] | None) -> None:
+        self.world.fits = fits
+
     @rule(wish=WISHES, name=st.sampled_from(["chat", "embed", "embed-1", "web", "nobody"]), now=st.booleans())
     def an_operator_asks(self, wish: Wish, name: str, now: bool) -> None:  # noqa: FBT001
         self.world.settle(self.world.asks(wish, name, now=now))
@@ -254,6 +278,7 @@ class Histories(RuleBasedStateMachine):
         world = self.world
         world.promises.deep_every, world.crash_before_acting = 0, False
         world.available, world.host, world.launch_fails, world.answer = 40 * GIB, {}, None, True
+        world.fits = FITS
         for gpu in world.gpus.values():
             gpu.state, gpu.there, gpu.readable, gpu.listed, gpu.nobody_bytes = (
                 GpuState.OK,

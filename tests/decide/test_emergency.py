@@ -210,9 +210,6 @@ def test_enough_memory_spares_the_rest() -> None:
     world.available = 6 * GIB
     world.pass_s(60.0)
     assert not world.did(Kill)
-    assert world.of("b").waits_for == "5GiB of host memory: 4GiB free above critical_available"
-    world.available = 7 * GIB
-    world.pass_s(2.0)
     assert world.phase("b") is Phase.READY
 
 
@@ -237,10 +234,7 @@ def test_the_victim_waits_until_it_would_not_cause_the_next_emergency() -> None:
     world.available = 3 * GIB  # above the floor, below the warning: b held 5 GiB
     world.pass_s(10.0)
     assert world.of("b").waits_for == "7GiB of host memory; it held 5GiB when it was ended"
-    world.available = 5 * GIB  # above the warning: less than the floor would be left
-    world.pass_s(2.1)
-    assert world.of("b").waits_for == "5GiB of host memory: 3GiB free above critical_available"
-    world.available = 7 * GIB
+    world.available = 5 * GIB
     world.pass_s(2.1)
     assert world.phase("b") is Phase.READY
 

@@ -60,6 +60,17 @@ def test_a_life_that_never_was_ready_teaches_nothing() -> None:
     assert world.of().learned == Learned()
 
 
+def test_a_life_that_was_ended_for_its_memory_while_it_came_up_teaches_nothing() -> None:
+    world = World(worker())
+    world.newborn = {"memory_bytes": 20 * GIB}
+    world.settle()
+    world.pass_s(10.0)
+    world.available = GIB
+    world.settle()
+    assert world.phase() is Phase.WAITING
+    assert world.of().learned == Learned()
+
+
 def test_the_last_three_lives_count() -> None:
     world = World(worker())
     for gib in (9, 1, 3, 2):

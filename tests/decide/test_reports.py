@@ -81,7 +81,7 @@ def test_a_level_is_told_when_it_changes() -> None:
 def test_out_of_memory_is_told_with_its_numbers_and_is_a_closed_incident() -> None:
     world = running()
     world.turn(world.reports(memory=FULL))
-    reason = "1 times; 91% of 24.0GiB is used, 20.2GiB by it"
+    reason = "out of memory 1 times; 91% of 24.0GiB is used, 20.2GiB by it"
     assert told(world) == [("warning", "worker ran out of memory and goes on", reason)]
     [notice] = world.told("worker ran out of memory and goes on")
     assert notice.incident == f"{world.life().run}-oom-{int(world.now_s * 1000)}"
@@ -102,7 +102,7 @@ def test_what_changes_again_soon_is_told_together_later_and_without_another_repo
         ("warning", "worker ran out of memory and goes on"),
         ("warning", "worker memory extreme"),
     ]
-    assert told(world)[0][2].startswith("3 times;")
+    assert told(world)[0][2].startswith("out of memory 3 times;")
 
 
 def test_recoveries_alone_are_told_and_those_of_batches_count_where_there_are_no_others() -> None:
@@ -118,7 +118,7 @@ def test_counts_that_begin_anew_are_not_told_and_count_from_there() -> None:
     world.turn(world.reports(memory=MemoryReport()))
     assert told(world) == []
     world.turn(world.reports(memory=MemoryReport(oom_events=1)))
-    assert [one[2][:7] for one in told(world)] == ["1 times"]
+    assert [one[2].partition(";")[0] for one in told(world)] == ["out of memory 1 times"]
 
 
 @pytest.mark.parametrize(("state", "level"), [("completed", "info"), ("failed", "warning")])

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from decide.promises import Promises
 from supervisor.decide.resume import resume
 from supervisor.decide.turn import decide
-from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Action, Forget, Kill, Launch, Notice, Probe, Reckon, Signal
+from supervisor.model.fit import Fit
 from supervisor.model.memory import Decision, Life, Memory, WorkerMemory
 from supervisor.model.news import (
     Asked,
@@ -25,6 +26,7 @@ from supervisor.model.news import (
     News,
     Notified,
     Probed,
+    Reckoned,
     Reported,
     Wish,
 )
@@ -118,6 +120,7 @@ class World:
         self.answer: bool | None = None  # how each probe is answered at once; None: by hand
         self.launch_fails: str | None = None
         self.hopeless = False
+        self.fits: tuple[Fit, ...] | None = ()  # how each reckoning is answered; None: not at all
         self.newborn: dict[str, Any] = {}  # fields of the trees that are launched
         self.actions: list[Action] = []  # of the last call
         self.log: list[Action] = []  # of all time
@@ -346,6 +349,9 @@ class World:
             self.probes.append(action)
             if self.answer is not None:
                 self.answers(self.answer)
+        elif isinstance(action, Reckon) and self.fits is not None:
+            missing = None if self.fits else "not to be read"
+            self.inbox.append(Reckoned(action.worker, action.asked_s, self.fits, missing))
 
     def _launch(self, order: Launch) -> None:
         if self.launch_fails is not None:

@@ -632,6 +632,17 @@ def test_the_supervisor_hears_of_progress_at_most_once_a_second_and_of_the_end(w
     }  # fmt: skip
 
 
+def test_a_run_that_is_left_early_is_not_told_as_completed(world: World) -> None:
+    desk = Desk()
+    runner = BatchRunner(world.double, 4, memory=world.memory, supervisor=desk, outside=world.outside())
+    results = runner.run(range(12))
+    assert next(results) == 0
+    results.close()
+    assert [(one["state"], one["done"], one["total"]) for one in desk.told][-1] == ("processing", 4, 12)
+    assert [each for each, _ in zip(runner.run(range(4)), range(4), strict=False)] == [0, 2, 4, 6]
+    assert desk.told[-1]["state"] == "completed"
+
+
 def test_a_run_that_an_error_ends_is_told_as_failed(world: World) -> None:
     desk = Desk()
     runner = BatchRunner(world.double, memory=world.memory, supervisor=desk, outside=world.outside())

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from supervisor.llama.recommend import Choice, DoesNotFitError, Wanted, choose_settings
-from supervisor.llama.room import GPU_RESERVE_BYTES, GpuRoom, Room, memory_reserve_bytes, threads_of
+from supervisor.llama.room import GpuRoom, Room, memory_reserve_bytes, threads_of
+from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.reading import Missing
 from support.llama.models import llama_8b, mixture
 

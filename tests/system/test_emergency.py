@@ -46,7 +46,7 @@ def test_without_swap_the_largest_hog_goes_first_and_then_the_other(installed: M
     config = f"""
 poll_interval: 1s
 host: {{warn_available: 800M, critical_available: 700M}}
-defaults: {{restart: {{first: 1s}}, stop_timeout: 10s}}
+defaults: {{restart: {{first: 1s}}, stop_timeout: 10s, needs: {{memory: 0}}}}
 workers:
   second: {{command: {hungry("second", "allocate --rate 500 --limit 1000")}}}
   innocent: {{command: sleep 4323}}
@@ -73,7 +73,7 @@ def test_with_swap_the_hog_of_lower_priority_goes_first_though_it_is_smaller(ins
     config = f"""
 poll_interval: 1s
 host: {{warn_available: 800M, critical_available: 700M}}
-defaults: {{restart: {{first: 1s}}, stop_timeout: 10s}}
+defaults: {{restart: {{first: 1s}}, stop_timeout: 10s, needs: {{memory: 0}}}}
 workers:
   second: {{command: {hungry("second", "allocate --rate 500 --limit 1000")}, priority: 5}}
   innocent: {{command: sleep 4323, priority: 5}}
