@@ -41,11 +41,11 @@ class Ear:
         self._report: Report | None = None  # the last one
         self._warned = False
 
-    def hear(self, now_s: float) -> list[Notified | Reported]:
-        """Read what has come, a few messages at most, and return it as one piece of news of each kind."""
+    def hear(self, now_s: float, most: int = MESSAGES_A_WAKE) -> list[Notified | Reported]:
+        """Read what has come, `most` messages, and return it as one piece of news of each kind."""
         notified: Notified | None = None
         reported: Reported | None = None
-        for _ in range(MESSAGES_A_WAKE):
+        for _ in range(most):
             received = _receive(self.bound)
             if received is None:
                 break

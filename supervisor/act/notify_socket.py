@@ -15,6 +15,7 @@ LONGEST_PATH: Final = 107  # bytes; sun_path of unix(7) less its final NUL
 # After a wake that came so soon after another the socket rests as long: a worker that floods it waits, the
 # loop does not. One that reports five times a second never rests, which would cost as much as its report.
 PAUSE_S: Final = 0.05
+LAST_WORDS: Final = 512  # messages; net.unix.max_dgram_qlen is 10 or, where systemd has set it, 512
 
 
 class SocketStore(Protocol):
@@ -94,7 +95,7 @@ class NotifySockets:
         """Take what a run has said before its end, so that it is known before that is."""
         ear = self._ears.get(worker)
         if ear is not None and ear.run == run:
-            for one in ear.hear(self._loop.time()):
+            for one in ear.hear(self._loop.time(), LAST_WORDS):
                 self._callbacks.tell(one)
 
     def say_again(self) -> None:

@@ -207,8 +207,10 @@ class SystemdLauncher:
         self._notify.close()
 
     def _may_speak(self, run: str, pid: int) -> bool:
-        """Say whether a process is in the unit's cgroup."""
+        """Say whether a process is in the unit's cgroup, or was its main one: that has last words too."""
         life = self._lives.of(run)
+        if life is not None and pid == life.main_pid:
+            return True
         return life is not None and in_cgroup(life.cgroup or usual_cgroup(life.unit), cgroup_of(pid))
 
     def _happened(self, news: News) -> None:

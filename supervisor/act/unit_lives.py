@@ -44,6 +44,7 @@ class UnitLife(Struct):
     stopping: bool = False  # its unit was told to stop, by us
     stopped_by_hand: bool = False  # its unit was told to stop, by somebody else
     cgroup: Path | None = None
+    main_pid: int = 0  # once it was followed
     invocation: str = ""
     stirred_s: float = 0.0  # when it was last read for meeting a limit
     early: tuple[Notified | Reported, ...] = ()  # what it said before Launched was told
@@ -116,6 +117,7 @@ class UnitLives:
         if identity is None or pidfd is None:
             return None
         run = life.order.run
+        life.main_pid = identity.pid
         cgroup = cgroup_of_unit(life.unit, cgroup_of(identity.pid))
         life.running, life.invocation, life.cgroup = True, state.invocation, cgroup
         self._exits.watch(run, pidfd)
