@@ -90,6 +90,8 @@ class UnitCommands:
 
 
 def _answer(program: str, state: UnitState) -> tuple[bool, str]:
+    if not state.code and state.result == "success":
+        return False, "it was ended before it ran"
     if not state.code:
         return False, f"cannot run {program}: systemd says {state.result}"
     if state.code != CLD_EXITED:

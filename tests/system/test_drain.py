@@ -37,7 +37,7 @@ workers:
 """
 # Some commands as the daemon runs them, each with the answer that it has.
 ANSWERS: Final = """
-import asyncio, json, time
+import asyncio, json, subprocess
 from supervisor.act.systemd_link import SystemdLink
 from supervisor.act.unit_command import UnitCommands
 from supervisor.act.unit_jobs import UnitJobs
@@ -57,6 +57,10 @@ async def main():
     await link.open()
     commands = UnitCommands(link, jobs, UnitPlaces())
 
+    async def runs(command):
+        while subprocess.run(["pgrep", "-f", f"{command}$"], stdout=subprocess.DEVNULL).returncode != 0:
+            await asyncio.sleep(0.1)
+
     async def ask(*command, timeout_s=60.0, **plan):
         order = Launch("chat", "run-1", WorkerPlan("chat", "chat", ("true",), **plan), {}, None, "test")
         return await commands.run(order, command, timeout_s)
@@ -72,15 +76,15 @@ async def main():
         await ask("sleep", "4444", timeout_s=1.0),
     ]))
     given_up = asyncio.create_task(ask("sleep", "4445"))
-    await asyncio.sleep(1.0)
+    await runs("sleep 4445")
     given_up.cancel()
     print(json.dumps(await ask("true")))  # in its turn, after the end of the other
     abandoned = asyncio.create_task(ask("sleep", "4446"))
-    await asyncio.sleep(1.0)
+    await runs("sleep 4446")
     await commands.end_strays()
     print(json.dumps(await abandoned))
     cut_off = asyncio.create_task(ask("sleep", "4447"))
-    await asyncio.sleep(1.0)
+    await runs("sleep 4447")
     link.systemd.close()
     print(json.dumps(await cut_off))
     while not link.up:
