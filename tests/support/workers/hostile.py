@@ -82,12 +82,17 @@ def grandchild(options: argparse.Namespace) -> None:
 
 def double_fork(options: argparse.Namespace) -> None:
     """Leave a daemon behind, re-parented away and in its own session, and end when told or at once."""
+    noted, has_noted = os.pipe()
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
             note(options, "daemon")
+            os.close(noted)
+            os.close(has_noted)
             wait_for_ever()
         os._exit(0)
+    os.close(has_noted)
+    os.read(noted, 1)  # until nobody can write to it: whoever reads the notes now finds the daemon
     os.wait()
     note(options, "main")
     if not options.leave:
