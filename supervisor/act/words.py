@@ -48,7 +48,7 @@ class Listeners:
             return
         try:
             self._bound.sendto(self._words, socket.MSG_DONTWAIT, address)
-        except ConnectionRefusedError:  # it is gone, or it has connected elsewhere
+        except ConnectionRefusedError:  # it is gone
             del self._told[address]
         except OSError:  # its queue is full: it may have room at the next look
             return

@@ -63,8 +63,10 @@ def host_room(scratch: Scratch, asking: WorkerMemory) -> Room:
 def gpu_room(scratch: Scratch, sample: GpuSample, asking: WorkerMemory) -> Room:
     """Return the room on one GPU that has memory of its own."""
     total, used = sample.memory_total_bytes, sample.memory_used_bytes
-    if isinstance(total, Missing) or isinstance(used, Missing):
-        return Room(total if isinstance(total, Missing) else used if isinstance(used, Missing) else 0)
+    if isinstance(total, Missing):
+        return Room(total)
+    if isinstance(used, Missing):
+        return Room(used)
     return _promised(scratch, sample.uuid, total - used, asking)
 
 

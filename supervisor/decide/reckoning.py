@@ -153,9 +153,9 @@ def _place(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, *, auto: bo
 
 
 def _shares(rooms: list[Room]) -> tuple[int, ...]:
-    """Return the parts that llama.cpp gives GPUs of the layers: by what each has free."""
-    lefts = [max(0, left) if isinstance(left := room.left_bytes, int) else 0 for room in rooms]
-    if len(rooms) == 1 or not sum(lefts):
+    """Return the parts that llama.cpp gives GPUs of the layers: by what each has free, even where unknown."""
+    lefts = [max(0, left) for room in rooms if isinstance(left := room.left_bytes, int)]
+    if len(rooms) == 1 or len(lefts) < len(rooms) or not sum(lefts):
         return (1,) * len(rooms)
     return tuple(max(1, round(_SHARES * left / sum(lefts))) for left in lefts)
 

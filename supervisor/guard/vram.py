@@ -5,10 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from supervisor.guard.device import Surroundings, device_reader
 from supervisor.guard.events import note
 from supervisor.guard.loaded import loaded
-from supervisor.guard.room import Room, Unreadable
 
 _MIB: Final = 1 << 20
 _CAP: Final = "GPU_SUPERVISOR_VRAM_CAP"
@@ -57,27 +55,6 @@ def set_vram_fraction(
         cap // _MIB,
     )
     return allowed
-
-
-def vram_room(device: str = "cuda:0", around: Surroundings | None = None) -> Room | Unreadable:
-    """Return what this process can still have of a GPU: what is free, or less by GPU_SUPERVISOR_VRAM_CAP.
-
-    Against the cap counts what torch's allocator has reserved. The context and what other processes of the
-    worker hold are not seen from here. A cap that is not understood is told, rather than passed over.
-    """
-    where = around or Surroundings()
-    reading = device_reader(device, where)()
-    if isinstance(reading, Unreadable):
-        return reading
-    free = Room(reading.free_bytes, reading.total_bytes, f"the free memory of {device}")
-    try:
-        cap = _cap(where.environment)
-    except ValueError as error:
-        return Unreadable(str(error))
-    if cap is None:
-        return free
-    capped = Room(max(0, cap - reading.reserved_bytes), cap, _CAP)
-    return min(free, capped, key=lambda room: room.available_bytes)
 
 
 def _cap(environment: Mapping[str, str]) -> int | None:

@@ -250,6 +250,15 @@ def test_gpus_share_the_layers_by_what_they_have_free() -> None:
     assert world.of().waits_for == "9GiB on GPU GPU-aaaa: 8GiB free"
 
 
+def test_where_one_gpu_cannot_be_read_the_layers_are_reckoned_in_even_shares() -> None:
+    world = World(llama(gpus=GpuChoice("listed", (0, 1))), gpus=[GPU_A, GPU_B])
+    world.gpus[GPU_A].readable = False
+    world.fits = (Fit({}, GIB, 0, (9 * GIB, 9 * GIB)),)
+    world.settle()
+    assert [one.shares for one in world.did(Reckon)] == [(1, 1)]
+    assert world.of().waits_for == "9GiB on GPU GPU-aaaa: what is free cannot be read: cannot read"
+
+
 def test_a_rung_that_writes_a_value_is_not_overruled() -> None:
     plan = llama(settings=BOTH, ladder=({"n_gpu_layers": 7}, {"n_gpu_layers": 0}))
     world = World(plan, gpus=[GPU_A])

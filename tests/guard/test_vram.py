@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from guard.fakes import GIB, FakeNvml, FakeTorch
-from supervisor.guard.device import Surroundings
-from supervisor.guard.room import Room, Unreadable
-from supervisor.guard.vram import set_vram_fraction, vram_room
+from guard.fakes import GIB
+from supervisor.guard.vram import set_vram_fraction
 
 MIB = 1 << 20
 NO_CUDA = 3
@@ -85,27 +83,6 @@ def test_what_cannot_be_capped_is_told() -> None:
         capped(CappedTorch(), cap_bytes=512 * MIB)
     with pytest.raises(ValueError, match=f"cannot use {CAP}=6GiB: it is no number of bytes above 0"):
         capped(CappedTorch(), cap="6GiB")
-
-
-@pytest.mark.parametrize(
-    ("cap", "room"),
-    [
-        ("", Room(20 * GIB, 80 * GIB, "the free memory of cuda:0")),
-        (str(40 * GIB), Room(20 * GIB, 80 * GIB, "the free memory of cuda:0")),
-        (str(6 * GIB), Room(2 * GIB, 6 * GIB, CAP)),  # torch has reserved 4
-        (str(2 * GIB), Room(0, 2 * GIB, CAP)),
-        ("6GiB", Unreadable(f"cannot use {CAP}=6GiB: it is no number of bytes above 0")),
-    ],
-)
-def test_the_room_on_a_gpu_is_what_is_free_or_less_by_the_cap(cap: str, room: Room | Unreadable) -> None:
-    assert vram_room("cuda:0", Surroundings({"torch": FakeTorch(60)}, {CAP: cap})) == room
-
-
-def test_a_gpu_that_cannot_be_read_has_no_known_room() -> None:
-    nvml = FakeNvml({"GPU-a": 0}, error=15)
-    assert vram_room("cuda:0", Surroundings({"pynvml": nvml}, {})) == Unreadable(
-        "cannot read cuda:0 by NVML: NVML error 15"
-    )
 
 
 REAL = """

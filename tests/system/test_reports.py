@@ -38,6 +38,18 @@ def test_a_unit_is_heard_and_told_across_a_restart_of_the_daemon_and_a_stranger_
     assert '"drain": {"reason": "upgrade", "within_s": 300.0}' in installed.ok(f"cat {HEARD}")
 
 
+def test_the_last_words_of_a_unit_whose_context_is_lost_are_heard(installed: Machine) -> None:
+    installed.put("/srv/reporter.py", REPORTER.read_text(encoding="utf-8"))
+    command = f"[{PYTHON}, -S, /srv/reporter.py, --poison, device-side assert triggered]"
+    rule = "user: daemon, restart: {first: 1s, starts: 2}"
+    configure(installed, {"lost": f"{{{rule}, command: {command}}}"})
+    start(installed)
+    installed.until_phase("lost", "held")  # its budget is spent by two ends of the kind
+    [lost] = installed.status()["workers"]
+    assert lost["last_restart"]["cause"] == "gpu-fault"
+    assert "its context on the GPU was lost: device-side assert triggered" in lost["last_restart"]["reason"]
+
+
 def _level(machine: Machine) -> str | None:
     [chat] = machine.status()["workers"]
     level: str | None = None if chat["reported"] is None else chat["reported"]["level"]
