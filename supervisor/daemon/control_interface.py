@@ -5,6 +5,7 @@ The names of methods, parameters and errors are seen from outside, so they follo
 # ruff: noqa: N802
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, Protocol, TypedDict, TypeVar
 
@@ -15,15 +16,22 @@ from msgspec import Struct
 from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.wording import plain_text
 from supervisor.model.action import Notice
-from supervisor.model.incident import Incident, IncidentDetail
+from supervisor.model.course import Course
+from supervisor.model.event import News
+from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
 from supervisor.model.status import Status
 
 INTERFACE: Final = "io.gpu-supervisor.Control"
+BEHALF_LENGTH: Final = 200
 REASON_LENGTH: Final = 1000  # characters: it is logged, stored and shown with every restart
 INVALID: Final = "org.varlink.service.InvalidParameter"
 INCIDENTS: Final = 100  # answered where no limit is asked for
 INCIDENTS_MOST: Final = 10_000
+SAMPLES: Final = 1000
+SAMPLES_MOST: Final = 10_000
+NEWS_MOST: Final = 500
+COURSE_SLOTS_MOST: Final = 1000  # a week in slots of ten minutes
 HISTORY_WAIT_S: Final = 10.0  # the history's thread may sit on a slow disk; the operator hears of it
 
 Answer = TypeVar("Answer")
@@ -71,6 +79,18 @@ class Desk(Protocol):
 
     async def incident(self, ident: str) -> IncidentDetail | None:
         """Return one incident with its timeline, None where there is no such."""
+        ...
+
+    async def samples(self, worker: str | None, since_wall_s: float, limit: int) -> tuple[Sample, ...]:
+        """Return the newest readings of a worker, or of the host and the GPUs, oldest first."""
+        ...
+
+    async def courses(self, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+        """Return the course of everything since a moment, in slots of `slot_s`."""
+        ...
+
+    def news(self, epoch: str | None, after: int, limit: int) -> News:
+        """Return what was told after the `after`th thing of `epoch`."""
         ...
 
     def log_file(self, worker: str) -> str:
@@ -168,28 +188,39 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
 
     @varlinkmethod
     def Ask(
-        self, *, wish: Wishes, workers: list[str], now: bool | None = None, reason: str | None = None
+        self,
+        *,
+        wish: Wishes,
+        workers: list[str],
+        now: bool | None = None,
+        reason: str | None = None,
+        on_behalf: str | None = None,
     ) -> None:
         """Take an operator's wish for some workers; all are known or nothing is done.
 
-        With `now` draining is skipped. The reply says that the wish was taken: how it goes is seen in Status.
+        With `now` draining is skipped. `on_behalf` is whom the peer speaks for, in its own words; it is told
+        and kept beside what the kernel says of the peer. The reply says that the wish was taken: how it goes
+        is seen in Status.
         """
         if not workers:
             raise refusal(INVALID, parameter="workers")
         if reason is not None and len(reason) > REASON_LENGTH:
             raise refusal(INVALID, parameter="reason")
+        if on_behalf is not None and len(on_behalf) > BEHALF_LENGTH:
+            raise refusal(INVALID, parameter="on_behalf")
+        speaks_for = "" if on_behalf is None else f", for {plain_text(' '.join(on_behalf.split()))}"
         asked = Asked(
             wish=wish,
             workers=tuple(dict.fromkeys(workers)),
             now=bool(now),
             reason=plain_text(reason or ""),  # JSON can hold what is no Unicode, and no file can
-            by=str(self._peer),
+            by=f"{self._peer}{speaks_for}",
         )
         try:
             self._desk.ask(asked)
         except UnknownWorkerError as unknown:
             raise refusal("NoSuchWorker", worker=unknown.name) from unknown
-        self._log(f"{wish} {', '.join(asked.workers)}: {reason or 'no reason given'}")
+        self._log(f"{wish} {', '.join(asked.workers)}: {reason or 'no reason given'}{speaks_for}")
 
     @varlinkmethod
     async def Reload(self) -> Reloaded:
@@ -222,6 +253,35 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
         if found is None:
             raise refusal("NoSuchIncident", ident=ident)
         return msgspec.to_builtins(found)
+
+    @varlinkmethod(return_parameter="samples", allow_foreign=True)
+    async def Samples(
+        self, *, since_wall_s: float, worker: str | None = None, limit: int | None = None
+    ) -> list[Document]:
+        """Return readings of one worker, or of the host and every GPU, oldest first: the newest `limit`."""
+        most = SAMPLES if limit is None else limit
+        if not 1 <= most <= SAMPLES_MOST:
+            raise refusal(INVALID, parameter="limit")
+        found = await _soon(self._desk.samples(worker, since_wall_s, most))
+        return [msgspec.to_builtins(sample) for sample in found]
+
+    @varlinkmethod(return_parameter="courses", allow_foreign=True)
+    async def Courses(self, *, since_wall_s: float, slot_s: int) -> list[Document]:
+        """Return the course of the memory of everything since a Unix time, one value for each `slot_s`."""
+        if not slot_s >= 1 or time.time() - since_wall_s > slot_s * COURSE_SLOTS_MOST:
+            raise refusal(INVALID, parameter="slot_s")
+        found = await _soon(self._desk.courses(since_wall_s, slot_s))
+        return [msgspec.to_builtins(course) for course in found]
+
+    @varlinkmethod(return_parameter="news", allow_foreign=True)
+    def News(
+        self, *, epoch: str | None = None, after: int | None = None, limit: int | None = None
+    ) -> Document:
+        """Return what was told after the thing number `after` of this epoch, `limit` at most."""
+        most = NEWS_MOST if limit is None else limit
+        if not 1 <= most <= NEWS_MOST:
+            raise refusal(INVALID, parameter="limit")
+        return msgspec.to_builtins(self._desk.news(epoch, after or 0, most))
 
     @varlinkmethod(return_parameter="path")
     def LogFile(self, *, worker: str) -> str:

@@ -13,10 +13,13 @@ from supervisor.daemon.history import History
 from supervisor.daemon.loop import Loop
 from supervisor.daemon.mailbox import Mailbox
 from supervisor.daemon.options import ReloadResult
+from supervisor.daemon.recent import Recent
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext, status_of
 from supervisor.model.action import Notice
-from supervisor.model.incident import Incident, IncidentDetail
+from supervisor.model.course import Course
+from supervisor.model.event import News
+from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
 from supervisor.model.snapshot import HostSample, Snapshot
 from supervisor.model.status import Status
@@ -28,6 +31,7 @@ class DeskParts(Struct, frozen=True):
     loop: Loop
     mailbox: Mailbox
     history: History
+    recent: Recent
     service: Service
     notice: Callable[[Notice], None]
     context: Callable[[str | None], StatusContext]  # given why the last reload was refused
@@ -97,6 +101,18 @@ class Desk:
     async def incident(self, ident: str) -> IncidentDetail | None:
         """Return one incident with its timeline, None where there is no such."""
         return await self._parts.history.incident(ident)
+
+    async def samples(self, worker: str | None, since_wall_s: float, limit: int) -> tuple[Sample, ...]:
+        """Return the newest readings of a worker, or of the host and the GPUs, oldest first."""
+        return await self._parts.history.samples(worker, since_wall_s, limit)
+
+    async def courses(self, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+        """Return the course of everything since a moment, in slots of `slot_s`."""
+        return await self._parts.history.courses(since_wall_s, slot_s)
+
+    def news(self, epoch: str | None, after: int, limit: int) -> News:
+        """Return what was told after the `after`th thing of `epoch`."""
+        return self._parts.recent.since(epoch, after, limit)
 
     def log_file(self, worker: str) -> str:
         """Return the path of the worker's output; raises UnknownWorkerError, NoLogFileError."""

@@ -11,10 +11,11 @@ from typing import Final, TypeVar
 
 from supervisor.daemon.history_keeper import Keeper, Limits
 from supervisor.daemon.history_mailbox import Mailbox
-from supervisor.daemon.history_queries import find_incident, find_incidents, find_samples
+from supervisor.daemon.history_queries import find_courses, find_incident, find_incidents, find_samples
 from supervisor.daemon.history_samples import SAMPLE_EVERY_S
 from supervisor.daemon.history_store import Attached, Sampled, Told
 from supervisor.model.action import Notice
+from supervisor.model.course import Course
 from supervisor.model.incident import Incident, IncidentDetail, Sample, SampleRow
 
 MAX_BYTES: Final = 64 << 20
@@ -117,6 +118,10 @@ class History:
     async def samples(self, worker: str | None, since_wall_s: float, limit: int) -> tuple[Sample, ...]:
         """Return samples of a worker, or of the host and the GPUs, oldest first. Raises HistoryError."""
         return await self._read(lambda db: find_samples(db, worker, since_wall_s, limit))
+
+    async def courses(self, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+        """Return the course of everything since a moment, in slots of `slot_s`. Raises HistoryError."""
+        return await self._read(lambda db: find_courses(db, since_wall_s, slot_s))
 
     def flush(self, within_s: float) -> bool:
         """Wait until all that was told is written; False when it takes longer. Not for the loop."""

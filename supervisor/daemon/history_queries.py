@@ -1,12 +1,14 @@
 """What is asked of the history. Each function reads over a connection that it is given."""
 
 import sqlite3
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, Literal
 
 import msgspec
 
 from supervisor.daemon.history_samples import from_columns
 from supervisor.model.action import Field
+from supervisor.model.course import Course
 from supervisor.model.incident import Entry, Incident, IncidentDetail, Sample
 
 BEFORE_S: Final = 600.0  # of readings shown with an incident: a leak shows in ten minutes
@@ -61,6 +63,32 @@ def find_samples(
     """Return samples of one worker, or of the host and every GPU, oldest first: the newest `limit`."""
     wanted = "kind = 'worker' AND name = ?" if worker else "kind != 'worker' AND '' = ?"
     return _samples(connection, wanted, (worker or "",), (since_wall_s, 1e12), limit)
+
+
+def find_courses(connection: sqlite3.Connection, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+    """Return the course of every subject since a moment: one value for each slot of `slot_s` seconds."""
+    rows = connection.execute(
+        """SELECT kind, name, wall_s / :slot_s * :slot_s AS slot,
+                  CASE kind WHEN 'host' THEN min(a) ELSE max(a) END, max(c), max(d)
+           FROM samples JOIN subjects ON subject = seq WHERE wall_s >= :since
+           GROUP BY kind, name, slot ORDER BY kind, name, slot""",
+        {"slot_s": slot_s, "since": since_wall_s},
+    )
+    return tuple(
+        _course(kind, name, tuple(columns)) for (kind, name), columns in groupby(rows, lambda row: row[:2])
+    )
+
+
+def _course(kind: Literal["worker", "gpu", "host"], name: str, rows: tuple[tuple[Any, ...], ...]) -> Course:
+    slots, first, third, fourth = zip(*(row[2:] for row in rows), strict=True)
+    return Course(
+        kind,
+        name,
+        at_s=slots,
+        memory_bytes=first,
+        vram_bytes=third if kind == "worker" else (),
+        utilization_percent=fourth if kind == "gpu" else (),
+    )
 
 
 def _around(connection: sqlite3.Connection, incident: Incident) -> tuple[Sample, ...]:

@@ -34,6 +34,7 @@ class Turn(Struct, frozen=True):
     decision: Decision
     stepped: tuple[WorkerMemory, ...]  # those that took a step in it
     looked: bool  # everything was read, not only what was due
+    took_s: float = 0.0  # from the glance to the last action
 
 
 class Publisher(Protocol):
@@ -131,7 +132,8 @@ class Loop:
         if look:
             self._look_s = host.read_s + plan.poll_interval_s
             parts.tidy(decision.memory)
-        parts.publisher.turn_is_over(Turn(plan, before, snapshot, news, decision, stepped, look))
+        took_s = time.monotonic() - host.read_s
+        parts.publisher.turn_is_over(Turn(plan, before, snapshot, news, decision, stepped, look, took_s))
         return decision
 
     def _due(self, now_s: float, *, moved: bool, short: bool) -> frozenset[str]:

@@ -13,6 +13,8 @@ from supervisor.act.output import Output
 from supervisor.daemon.history import History
 from supervisor.daemon.logs import NoticeLog, healthy_line
 from supervisor.daemon.loop import Turn
+from supervisor.daemon.meter import Meter
+from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service, watchdog_interval_s
 from supervisor.daemon.status import StatusContext, status_of
@@ -33,6 +35,8 @@ class Outlets(Struct, frozen=True):
 
     log: NoticeLog
     history: History
+    recent: Recent
+    meter: Meter
     service: Service
     recorder: Recorder | None
     output: Output
@@ -55,8 +59,10 @@ class DaemonPublisher:
 
     def notice(self, notice: Notice) -> None:
         """Log a notice and add it to the history; the end of a life takes the worker's last lines along."""
+        wall_s = time.time()
         self._outlets.log(notice)
-        self._outlets.history.tell(notice, time.time())
+        self._outlets.history.tell(notice, wall_s)
+        self._outlets.recent.notice(notice, wall_s)
         if notice.event == "worker exited" and notice.incident is not None and notice.worker is not None:
             task = asyncio.get_running_loop().create_task(self._attach(notice.incident, notice.worker))
             self._tasks.add(task)
@@ -80,6 +86,8 @@ class DaemonPublisher:
 
     def turn_is_over(self, turn: Turn) -> None:
         """Publish a turn."""
+        self._outlets.meter.count(turn)
+        self._outlets.recent.hear(turn.news, turn.snapshot.wall_s)
         for worker in turn.stepped:
             self._outlets.history.keep(DURABLE + worker.name, msgspec.json.encode(lasting(worker)))
         if self._outlets.recorder is not None:

@@ -19,6 +19,7 @@ from supervisor.model.status import (
     HostStatus,
     LastRestartStatus,
     ReportedStatus,
+    SelfStatus,
     Status,
     WorkerStatus,
 )
@@ -37,6 +38,7 @@ class StatusContext(Struct, frozen=True):
     config_refused: str | None = None
     dry_run: bool = False
     history: str = "ok"
+    supervisor: SelfStatus | None = None
 
 
 def status_of(context: StatusContext, plan: Plan, memory: Memory, snapshot: Snapshot) -> Status:
@@ -61,6 +63,7 @@ def status_of(context: StatusContext, plan: Plan, memory: Memory, snapshot: Snap
         gpu_missing=snapshot.gpu_missing,
         dry_run=context.dry_run,
         history=context.history,
+        supervisor=context.supervisor,
     )
 
 
@@ -180,6 +183,7 @@ def _worker(
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,
         reported=None if life is None else _reported(life, snapshot.taken_s),
+        restarts_by_cause={cause.value: times for cause, times in remembered.restarts_by.items()},
         missing=(_missing(**readings) if _lives(remembered) else {}) | _not_reckoned(remembered),
     )
 

@@ -33,10 +33,12 @@ from supervisor.daemon.instance import Instance
 from supervisor.daemon.keeper import Keeper
 from supervisor.daemon.loop import Loop, Parts
 from supervisor.daemon.mailbox import Mailbox
+from supervisor.daemon.meter import Meter
 from supervisor.daemon.observe import Observer, Sensors
 from supervisor.daemon.options import RunOptions
 from supervisor.daemon.places import NAME, Places, find_places, make_places
 from supervisor.daemon.publish import DURABLE, DaemonPublisher, Outlets
+from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext
@@ -156,6 +158,8 @@ class Daemon:
         memory = self._remember()
         self._instance.keep(memory.instance)
         self._mailbox = Mailbox()
+        self._meter = Meter(os.getpid(), time.time())
+        self._recent = Recent(f"{memory.instance}-{os.getpid()}-{time.time_ns()}")
         self._service = Service(os.environ)
         self._store = FdStore(os.environ, os.getpid())
         self._host = HostSensor(PROC)
@@ -231,7 +235,14 @@ class Daemon:
         if self._recorder is not None:
             self._recorder.start()
         return Outlets(
-            self._log, self._history, self._service, self._recorder, self._launcher.output, self._context
+            self._log,
+            self._history,
+            self._recent,
+            self._meter,
+            self._service,
+            self._recorder,
+            self._launcher.output,
+            self._context,
         )
 
     def _context(self, refused: str | None = None) -> StatusContext:
@@ -243,6 +254,7 @@ class Daemon:
             config_refused=refused,
             dry_run=self._setting.options.dry_run,
             history=self._history.state,
+            supervisor=self._meter.status(self._history.dropped),
         )
 
     async def serve(self) -> None:
@@ -272,6 +284,7 @@ class Daemon:
         self._keeper.begin(self.loop.memory)
         lives = {name: one.life for name, one in self.loop.memory.workers.items() if one.life is not None}
         found = await self._executor.adopt(lives)
+        self._meter.adopted = len(found)
         for name, identity in found.items():
             life = lives[name]
             if life.identity is None:
@@ -290,6 +303,7 @@ class Daemon:
                 self.loop,
                 self._mailbox,
                 self._history,
+                self._recent,
                 self._service,
                 self.notice,
                 self._context,

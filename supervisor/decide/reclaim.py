@@ -171,7 +171,9 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
         worker = replace(worker, rung=rung_above(life.plan, worker.rung))
     if held is not None:
         return hold(scratch, worker, held, begun.cause)
-    worker = scratch.step(scratch.put(replace(worker, restarts=worker.restarts + 1)), Event.RETRY)
+    by_cause = {**worker.restarts_by, begun.cause: worker.restarts_by.get(begun.cause, 0) + 1}
+    counted = replace(worker, restarts=worker.restarts + 1, restarts_by=by_cause)
+    worker = scratch.step(scratch.put(counted), Event.RETRY)
     if (wait_s := worker.retry_s - now_s) > 0:
         worker = scratch.put(replace(worker, waits_for=f"backoff of {format_span(round(wait_s, 1))}"))
     return worker

@@ -73,6 +73,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         phase=_phase_after_reboot(worker),
         wanted=worker.wanted,
         restarts=worker.restarts,
+        restarts_by=worker.restarts_by,
         last=worker.last,
         held=worker.held,
         oom_events=worker.oom_events,

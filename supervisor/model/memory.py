@@ -177,6 +177,7 @@ class WorkerMemory(Struct, frozen=True):
     stop: Stop | None = None
     lives: int = 0
     restarts: int = 0
+    restarts_by: Mapping[Cause, int] = {}
     last: LastRestart | None = None
     retry_s: float = 0.0  # not started before this
     failures_s: tuple[float, ...] = ()  # when its ordinary failures happened, oldest first

@@ -90,7 +90,27 @@ class WorkerStatus(Struct, frozen=True):
     needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
     needs_vram_bytes: int | None = None
     reported: ReportedStatus | None = None
+    restarts_by_cause: Mapping[str, int] = {}
     missing: Mapping[str, str] = {}
+
+
+class SelfStatus(Struct, frozen=True):
+    """The daemon itself, since it was started. A turn is sensing, deciding and acting.
+
+    `turn_counts` has one more entry than `turn_bounds_s`: the turns that took no longer than each bound,
+    and longer than the one before; at the end those beyond the last.
+    """
+
+    pid: int
+    started_wall_s: float
+    turns: int = 0
+    turns_s: float = 0.0  # all of them together
+    turn_bounds_s: tuple[float, ...] = ()
+    turn_counts: tuple[int, ...] = ()
+    readings_missing: int = 0
+    adopted: int = 0  # workers of an earlier daemon
+    quarantines: int = 0
+    history_dropped: int = 0  # rows lost because the disk did not keep up
 
 
 class Status(Struct, frozen=True):
@@ -108,3 +128,4 @@ class Status(Struct, frozen=True):
     gpu_missing: str | None = None
     dry_run: bool = False
     history: str = "ok"  # or why it is kept in memory only
+    supervisor: SelfStatus | None = None

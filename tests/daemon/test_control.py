@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.daemon.control import AlreadyRunningError, ControlSocketError, Limits, ReloadResult, listen
+from supervisor.model.action import Notice
 from support.control_desk import StoryDesk, call, everything, raw, reply, serving, worker
 
 CONTROL = "io.gpu-supervisor.Control"
@@ -71,6 +72,48 @@ def test_a_wish_reaches_the_desk_with_who_asked(path: Path, desk: StoryDesk) -> 
     (asked,) = desk.asked
     assert (asked.wish, asked.workers, asked.now, asked.reason) == ("restart", ("chat",), True, "new model")
     assert asked.by == f"uid {os.getuid()}, pid {os.getpid()}"
+
+
+def test_a_wish_on_behalf_of_another_tells_both(path: Path, desk: StoryDesk) -> None:
+    with raw(path) as sock:
+        call(sock, f"{CONTROL}.Ask", wish="restart", workers=["chat"], on_behalf="127.0.0.1\nover the web")
+    peer = f"uid {os.getuid()}, pid {os.getpid()}"
+    assert desk.asked[0].by == f"{peer}, for 127.0.0.1 over the web"
+    assert desk.told[0].reason == "restart chat: no reason given, for 127.0.0.1 over the web"
+
+
+def test_readings_are_told_of_a_worker_or_of_the_machine(path: Path, desk: StoryDesk) -> None:
+    del desk
+    with raw(path) as sock:
+        of_chat = call(sock, f"{CONTROL}.Samples", since_wall_s=0.0, worker="chat")["parameters"]["samples"]
+        others = call(sock, f"{CONTROL}.Samples", since_wall_s=0.0)["parameters"]["samples"]
+    assert [(one["wall_s"], one["row"]["memory_bytes"]) for one in of_chat] == [(1_763_692_627.0, 8 << 30)]
+    assert [one["row"]["type"] for one in others] == ["host", "gpu"]
+
+
+def test_the_course_of_everything_is_told_in_slots(path: Path, desk: StoryDesk) -> None:
+    del desk
+    since = time.time() - 3600
+    with raw(path) as sock:
+        told = call(sock, f"{CONTROL}.Courses", since_wall_s=since, slot_s=60)["parameters"]["courses"]
+        refused = call(sock, f"{CONTROL}.Courses", since_wall_s=0.0, slot_s=60)
+    assert [(one["kind"], one["name"], one["memory_bytes"]) for one in told] == [
+        ("worker", "chat", [7 << 30, 8 << 30])
+    ]
+    assert refused["parameters"] == {"parameter": "slot_s"}
+
+
+def test_what_was_told_is_told_again_to_who_follows(path: Path, desk: StoryDesk) -> None:
+    for reason in ("one", "two"):
+        desk.recent.notice(Notice("info", "worker ready", reason, "chat"), 1.0)
+    with raw(path) as sock:
+        news = call(sock, f"{CONTROL}.News", epoch="epoch-1", after=1)["parameters"]["news"]
+        refused = call(sock, f"{CONTROL}.News", limit=0)
+    assert (news["epoch"], news["last"], news["missed"]) == ("epoch-1", 2, 0)
+    assert [(one["seq"], one["event"], one["reason"]) for one in news["events"]] == [
+        (2, "worker ready", "two")
+    ]
+    assert refused["parameters"] == {"parameter": "limit"}
 
 
 def test_every_command_is_logged_with_the_credentials_of_its_peer(path: Path, desk: StoryDesk) -> None:
@@ -160,13 +203,16 @@ def test_the_interface_can_be_introspected(path: Path, desk: StoryDesk) -> None:
     lines = [line for line in str(told["description"]).splitlines() if line.startswith(("method", "error"))]
     assert lines == [
         (
-            "method Ask(wish: (start, stop, restart, reset), workers: []string, now: ?bool, reason: ?string)"
-            " -> ()"
+            "method Ask(wish: (start, stop, restart, reset), workers: []string, now: ?bool, reason: ?string,"
+            " on_behalf: ?string) -> ()"
         ),
+        "method Courses(since_wall_s: float, slot_s: int) -> (courses: []object)",
         "method Incident(ident: string) -> (incident: object)",
         "method Incidents(worker: ?string, since_wall_s: ?float, limit: ?int) -> (incidents: []object)",
         "method LogFile(worker: string) -> (path: string)",
+        "method News(epoch: ?string, after: ?int, limit: ?int) -> (news: object)",
         "method Reload() -> (changes: []string, refused: []string, warnings: []string)",
+        "method Samples(since_wall_s: float, worker: ?string, limit: ?int) -> (samples: []object)",
         "method Status(workers: ?[]string) -> (status: object)",
         "error NoSuchWorker (worker: string)",
         "error NoSuchIncident (ident: string)",

@@ -7,7 +7,17 @@ import pytest
 from supervisor.daemon.history import HistoryError
 from supervisor.daemon.history_schema import STEPS
 from supervisor.model.action import Field, Notice
-from supervisor.model.incident import Entry, GpuRow, HostRow, Incident, IncidentDetail, Sample, WorkerRow
+from supervisor.model.course import Course
+from supervisor.model.incident import (
+    Entry,
+    GpuRow,
+    HostRow,
+    Incident,
+    IncidentDetail,
+    Sample,
+    SampleRow,
+    WorkerRow,
+)
 from support.histories import T0, history, notice, wait_for
 
 
@@ -105,6 +115,27 @@ def test_samples_of_the_machine_are_those_of_host_and_gpus(tmp_path: Path) -> No
         assert kept.flush(5)
         samples = asyncio.run(kept.samples(None, T0, 100))
     assert [sample.row for sample in samples] == [HostRow(9, 1, 0.5), GpuRow("GPU-1", None)]
+
+
+def test_the_course_of_everything_keeps_the_worst_of_each_slot(tmp_path: Path) -> None:
+    at_s = T0 - T0 % 60
+    with history(tmp_path / "history.db") as kept:
+        for after_s, memory, available in ((0, 5, 90), (10, 8, 70), (20, None, 80), (60, 6, None)):
+            rows: list[SampleRow] = [
+                WorkerRow("chat", memory, 1, 3),
+                HostRow(available),
+                GpuRow("GPU-1", memory, 40.0, 9.0, 50.0),
+            ]
+            kept.sample(at_s + after_s, rows)
+        assert kept.flush(5)
+        courses = asyncio.run(kept.courses(at_s, 60))
+        assert asyncio.run(kept.courses(at_s + 3600, 60)) == ()
+    slots = (int(at_s), int(at_s) + 60)
+    assert courses == (
+        Course("gpu", "GPU-1", slots, (8, 6), utilization_percent=(50.0, 50.0)),
+        Course("host", "", slots, (70, None)),
+        Course("worker", "chat", slots, (8, 6), (3, 3)),
+    )
 
 
 def test_old_incidents_and_samples_go_and_so_do_samples_of_the_future(tmp_path: Path) -> None:

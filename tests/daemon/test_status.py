@@ -47,6 +47,7 @@ READY = WorkerMemory(
     Phase.READY,
     life=LIFE,
     restarts=2,
+    restarts_by={Cause.AGE: 1, Cause.MEMORY_CAP: 1},
     last=LastRestart(Cause.MEMORY_CAP, "8.2 GiB, cap 8 GiB", 1.8e9),
 )
 HOST = HostSample(
@@ -151,6 +152,7 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "needs_memory_bytes": None,
                 "needs_vram_bytes": None,
                 "reported": None,
+                "restarts_by_cause": {"age": 1, "memory-cap": 1},
                 "missing": {},
             }
         ],
@@ -159,6 +161,7 @@ def test_the_document_is_that_of_the_interface() -> None:
         "gpu_missing": None,
         "dry_run": False,
         "history": "ok",
+        "supervisor": None,
     }
 
 

@@ -11,7 +11,10 @@ from typing import Any
 import msgspec
 
 from supervisor.daemon.control import Control, Limits, ReloadResult, UnknownWorkerError, listen
+from supervisor.daemon.recent import Recent
 from supervisor.model.action import Notice
+from supervisor.model.course import Course
+from supervisor.model.event import News
 from supervisor.model.incident import Entry, GpuRow, HostRow, Incident, IncidentDetail, Sample, WorkerRow
 from supervisor.model.news import Asked
 from supervisor.model.status import GpuStatus, HostStatus, Status, WorkerStatus
@@ -116,6 +119,7 @@ class StoryDesk:
         self.reloads: list[str] = []
         self.queries: list[tuple[str | None, float | None, int]] = []
         self.logs: dict[str, str] = {}
+        self.recent = Recent("epoch-1")
         self.trouble: Exception | None = None
         self.shown = 0
         self._turn = 0
@@ -159,6 +163,23 @@ class StoryDesk:
     async def incident(self, ident: str) -> IncidentDetail | None:
         """Return the one incident."""
         return DETAIL if ident == INCIDENT.id else None
+
+    async def samples(self, worker: str | None, since_wall_s: float, limit: int) -> tuple[Sample, ...]:
+        """Return the readings around the one incident, of this worker or of all that is none."""
+        del limit
+        rows = [one for one in DETAIL.samples if one.wall_s >= since_wall_s]
+        if worker is None:
+            return tuple(one for one in rows if not isinstance(one.row, WorkerRow))
+        return tuple(one for one in rows if isinstance(one.row, WorkerRow) and one.row.worker == worker)
+
+    async def courses(self, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+        """Return the course of the one worker."""
+        at_s = int(since_wall_s) // slot_s * slot_s
+        return (Course("worker", "chat", (at_s, at_s + slot_s), (7 * GIB, 8 * GIB), (GIB, None)),)
+
+    def news(self, epoch: str | None, after: int, limit: int) -> News:
+        """Return what was put into `recent`."""
+        return self.recent.since(epoch, after, limit)
 
     def log_file(self, worker: str) -> str:
         """Return what was put into `logs`."""
