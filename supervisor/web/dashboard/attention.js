@@ -1,0 +1,88 @@
+// @ts-check
+/** What somebody has to look at, most urgent first, and the one sentence above it. Pure. */
+
+import { count, span } from "./format.js";
+
+/** @import {Status, Worker, Gpu, Alert} from "./types.js" */
+
+/** GPUs and guards that say nothing for so long are old: several looks without an answer. */
+export const OLD_S = 10;
+
+/** @typedef {{urgency: "critical" | "high" | "info", subject: string, text: string}} Point */
+
+/** @param {Status} status @param {Alert[]} alerts @returns {Point[]} */
+export function points(status, alerts) {
+  const found = [
+    ...alerts.filter((alert) => alert.state === "firing").map(ofAlert),
+    ...status.gpus.flatMap(ofGpu),
+    ...status.workers.flatMap(ofWorker),
+    ...ofDaemon(status),
+  ];
+  const order = { critical: 0, high: 1, info: 2 };
+  return found.sort((one, two) => order[one.urgency] - order[two.urgency]);
+}
+
+/** @param {Alert} alert @returns {Point} */
+function ofAlert(alert) {
+  const urgency = alert.severity === "critical" ? "critical" : alert.severity === "warning" ? "high" : "info";
+  return { urgency, subject: alert.name, text: alert.summary };
+}
+
+/** @param {Gpu} gpu @returns {Point[]} */
+function ofGpu(gpu) {
+  const subject = `GPU ${gpu.index}`;
+  if (gpu.quarantine) {
+    return [{ urgency: "critical", subject, text: `quarantined: ${gpu.quarantine}` }];
+  }
+  if (gpu.state !== "ok") {
+    return [{ urgency: "critical", subject, text: `${gpu.state}: ${gpu.missing.state ?? "no reason given"}` }];
+  }
+  if (gpu.read_age_s > OLD_S) {
+    return [{ urgency: "high", subject, text: `not read for ${span(gpu.read_age_s)}: the driver does not answer` }];
+  }
+  return [];
+}
+
+/** @param {Worker} worker @returns {Point[]} */
+function ofWorker(worker) {
+  if (worker.held) return [{ urgency: "critical", subject: worker.name, text: `held: ${worker.held}` }];
+  if (worker.forecast_s !== null && worker.phase === "ready") {
+    return [{ urgency: "high", subject: worker.name, text: `heads for its cap, in about ${span(worker.forecast_s)}` }];
+  }
+  return [];
+}
+
+/** @param {Status} status @returns {Point[]} */
+function ofDaemon(status) {
+  /** @type {Point[]} */
+  const found = [];
+  const add = (/** @type {Point["urgency"]} */ urgency, /** @type {string} */ text) =>
+    found.push({ urgency, subject: "supervisor", text });
+  if (status.config_refused) add("high", `the last reload was refused: ${status.config_refused}`);
+  if (status.history !== "ok") add("high", `the history is kept in memory only: ${status.history}`);
+  if (status.dry_run) add("info", "--dry-run: nothing that it decides is done");
+  return found;
+}
+
+/**
+ * The sentence that is read first.
+ * @param {Status} status @param {Point[]} found @returns {{level: "normal" | "high" | "critical", title: string, detail: string}}
+ */
+export function verdict(status, found) {
+  const urgent = found.filter((one) => one.urgency !== "info");
+  const level = urgent.some((one) => one.urgency === "critical") ? "critical" : urgent.length ? "high" : "normal";
+  const title = urgent.length === 0 ? "All is well" : `${count(urgent.length, "thing needs", "things need")} a look`;
+  return { level, title, detail: phases(status.workers) };
+}
+
+/** `3 workers ready · 1 held`. @param {Worker[]} workers */
+export function phases(workers) {
+  if (workers.length === 0) return "No workers are configured";
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { phase } of workers) counts.set(phase, (counts.get(phase) ?? 0) + 1);
+  const ready = counts.get("ready") ?? 0;
+  counts.delete("ready");
+  const first = ready === workers.length ? `${workers.length === 1 ? "The worker is" : `All ${ready} workers are`} ready` : `${ready} of ${count(workers.length, "worker")} ready`;
+  return [first, ...[...counts].map(([phase, number]) => `${number} ${phase}`)].join(" · ");
+}
