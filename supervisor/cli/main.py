@@ -29,6 +29,7 @@ MODULES: Final[Mapping[str, str]] = {
     "recommend": "recommend",
     "replay": "replay",
     "simulate": "simulate",
+    "web": "web",
     "completion": "completion",
     "version": "version",
 }

@@ -1,0 +1,1 @@
+"""The web face: an unprivileged process that shows what the daemon tells over its control socket."""

@@ -1,0 +1,61 @@
+"""What stands in a request's query string, checked."""
+
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+
+from supervisor.model.quantity import parse_span
+from supervisor.web.problem import ProblemError
+
+NAME_LENGTH: Final = 200
+FURTHEST_S: Final = 2.0**40  # 36,000 years
+
+
+def text(request: Request, key: str) -> str | None:
+    """Return a name, None where it is not given; a ProblemError for what cannot be one."""
+    given = _once(request, key)
+    if given is not None and (not given or len(given) > NAME_LENGTH or not given.isprintable()):
+        raise _wrong(key, f"must be 1 to {NAME_LENGTH} printable characters")
+    return given
+
+
+def whole(request: Request, key: str, least: int, most: int) -> int | None:
+    """Return a whole number within bounds, None where it is not given."""
+    given = _once(request, key)
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdigit()) or not least <= int(given[:20]) <= most or len(given) > 20:
+        raise _wrong(key, f"must be a whole number from {least} to {most}")
+    return int(given)
+
+
+def since(request: Request, now_wall_s: float, key: str = "since") -> float | None:
+    """Return a Unix time, given as such or as a span back from now (`1h`); None where it is not given."""
+    given = _once(request, key)
+    if given is None:
+        return None
+    moment = _moment(given, now_wall_s)
+    if moment is None or not 0 <= moment <= FURTHEST_S:
+        raise _wrong(key, "must be Unix seconds, or a span back from now such as 1h")
+    return moment
+
+
+def _moment(given: str, now_wall_s: float) -> float | None:
+    try:
+        if given.isascii() and given.replace(".", "", 1).isdigit():
+            return float(given[:40])
+        return max(0.0, now_wall_s - parse_span(given[:40]))
+    except ValueError:
+        return None
+
+
+def _once(request: Request, key: str) -> str | None:
+    given = request.query_params.getlist(key)
+    if len(given) > 1:
+        raise _wrong(key, "is given more than once")
+    return given[0] if given else None
+
+
+def _wrong(key: str, why: str) -> ProblemError:
+    return ProblemError(HTTPStatus.BAD_REQUEST, f"{key} {why}")

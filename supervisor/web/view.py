@@ -1,0 +1,90 @@
+"""What the web face knows of the daemon at one moment, and what changed between two of them. No clock, no I/O."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+Document = Mapping[str, Any]
+
+# What grows by itself while nothing happens. A change of nothing else is told only now and then.
+AGEING: Final = frozenset({"age_s", "restart_in_s", "read_age_s", "report_age_s"})
+
+
+class View(Struct, frozen=True):
+    """The last answer of the daemon, when it came (monotonic, and UTC for showing), and whether it is away."""
+
+    status: Document
+    encoded: bytes  # the JSON of `status`
+    alerts: Sequence[Any]
+    read_s: float
+    read_at: str
+    away: str | None = None
+
+    def web(self, now_s: float) -> Document:
+        """Return what is added to the document of Status."""
+        daemon = "ok" if self.away is None else f"away: {self.away}"
+        return {"read_at": self.read_at, "stale_s": round(max(0.0, now_s - self.read_s), 1), "daemon": daemon}
+
+    def body(self, now_s: float) -> bytes:
+        """Return the JSON of Status, with `web`."""
+        return self.encoded[:-1] + b',"web":' + msgspec.json.encode(self.web(now_s)) + b"}"
+
+
+def view_of(status: Document, alerts: Sequence[Any], read_s: float, read_at: str) -> View:
+    """Return what the daemon just told."""
+    return View(status, msgspec.json.encode(status), alerts, read_s, read_at)
+
+
+def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
+    """Return what is new: `status`, `gpus`, `workers`, `gone`, `order`; those without news are left out.
+
+    With `ages` what grew older counts as changed too.
+    """
+    told: dict[str, Any] = {}
+    head = {
+        key: value
+        for key, value in new.items()
+        if key not in {"gpus", "workers"} and (key not in old or old[key] != value)
+    }
+    if head:
+        told["status"] = head
+    before, now = _named(old, "workers", "name"), _named(new, "workers", "name")
+    gpus = _changed(_named(old, "gpus", "uuid"), _named(new, "gpus", "uuid"), ages=ages)
+    workers = _changed(before, now, ages=ages)
+    gone = [name for name in before if name not in now]
+    for key, value in (("gpus", gpus), ("workers", workers), ("gone", gone)):
+        if value:
+            told[key] = value
+    if list(before) != list(now):
+        told["order"] = list(now)
+    return told
+
+
+def merged(old: Document, new: Document, told: Document) -> Document:
+    """Return what somebody knows who knew `old` and was told the `changes` to `new`."""
+    parts = {}
+    for key, name in (("gpus", "uuid"), ("workers", "name")):
+        fresh = {each[name] for each in told.get(key, ())}
+        before = _named(old, key, name)
+        parts[key] = [each if each[name] in fresh else before[each[name]] for each in new.get(key, ())]
+    return {**new, **parts}
+
+
+def _named(status: Document, key: str, name: str) -> dict[str, Any]:
+    return {each[name]: each for each in status.get(key, ())}
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any], *, ages: bool) -> list[Any]:
+    if ages:
+        return [each for name, each in new.items() if old.get(name) != each]
+    return [each for name, each in new.items() if name not in old or _still(old[name]) != _still(each)]
+
+
+def _still(each: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what does not grow by itself."""
+    plain = {key: value for key, value in each.items() if key not in AGEING}
+    if plain.get("reported"):
+        plain["reported"] = {key: value for key, value in plain["reported"].items() if key not in AGEING}
+    return plain
