@@ -1,7 +1,7 @@
 // @ts-check
 /** What somebody has to look at, most urgent first, and the one sentence above it. Pure. */
 
-import { count, span } from "./format.js";
+import { about, count, span } from "./format.js";
 
 /** @import {Status, Worker, Gpu, Alert} from "./types.js" */
 
@@ -47,7 +47,7 @@ function ofGpu(gpu) {
 function ofWorker(worker) {
   if (worker.held) return [{ urgency: "critical", subject: worker.name, text: `held: ${worker.held}` }];
   if (worker.forecast_s !== null && worker.phase === "ready") {
-    return [{ urgency: "high", subject: worker.name, text: `heads for its cap, in about ${span(worker.forecast_s)}` }];
+    return [{ urgency: "high", subject: worker.name, text: `heads for its cap, in about ${about(worker.forecast_s)}` }];
   }
   return [];
 }

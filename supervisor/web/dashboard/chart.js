@@ -70,7 +70,7 @@ export class Chart {
         cursor: { drag: { setScale: false }, points: { size: 6 } },
         scales: { y: { range: (_, __, most) => [0, most * 1.08 || 1] } },
         axes: [
-          { ...axis, values: (_, splits) => splits.map((split) => clock(split)), space: 80 },
+          { ...axis, values: (_, splits) => splits.map((split) => clock(split)), space: 80, size: 34 },
           { ...axis, values: (_, splits) => splits.map((split) => size(split)), size: 70, incrs: steps() },
         ],
         series: [
@@ -81,7 +81,7 @@ export class Chart {
             width: one.dash ? 1 : 2,
             dash: one.dash ? [4, 4] : undefined,
             points: { show: at.length < 3 && !one.dash },
-            value: (/** @type {unknown} */ _, /** @type {number | null} */ value) => (value === null ? "unknown" : size(value)),
+            value: (/** @type {unknown} */ _, /** @type {number | null} */ value, /** @type {number} */ __, /** @type {number | null} */ index) => (index === null ? "–" : value === null ? "unknown" : size(value)),
           })),
         ],
         hooks: { draw: [(plot) => marks(plot, this.incident)] },

@@ -51,6 +51,11 @@ export function span(seconds) {
   return words.slice(0, 2).join(" ") || "0\u00a0s";
 }
 
+/** A time that is only foreseen, without what it cannot know: `24 min`. @param {number} seconds */
+export function about(seconds) {
+  return span(seconds < 120 ? seconds : Math.round(seconds / 60) * 60);
+}
+
 /** `1 h 12 min of 6 h`. @param {number} one @param {number} all */
 export function spanOf(one, all) {
   return `${span(one)} of ${span(all)}`;

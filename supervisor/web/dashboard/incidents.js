@@ -130,15 +130,20 @@ export class Incidents {
       const column = Math.round(x(one.opened_wall_s) / 12);
       const height = stacks.get(column) ?? 0;
       stacks.set(column, height + 1);
-      return makeSvg("circle", { class: "strip-dot", "data-level": weight(one), cx: x(one.opened_wall_s).toFixed(1), cy: 30 - Math.min(3, height) * 7, r: 4 });
+      return dot(weight(one), x(one.opened_wall_s), 28 - Math.min(3, height) * 8);
     });
     strip.replaceChildren(makeSvg("line", { class: "strip-line", x1: 0, x2: 1000, y1: 35, y2: 35 }), ...marks, ...dots);
     const labels = hours.filter((at) => new Date(at * 1000).getHours() % 6 === 0);
     byId("strip-labels").replaceChildren(...labels.map((at) => {
       const label = make("span", { text: clock(at).slice(0, 5) });
-      label.style.left = `${x(at) / 10}%`;
+      label.style.left = `clamp(1.2rem, ${x(at) / 10}%, calc(100% - 1.2rem))`;
       return label;
     }));
     setText(byId("strip-summary"), `${count(found.length, "incident")} in the last 24 hours`);
   }
+}
+
+/** A line without length: its round ends stay round however the strip is stretched. @param {string} level @param {number} x @param {number} y */
+function dot(level, x, y) {
+  return makeSvg("line", { class: "strip-dot", "data-level": level, x1: x.toFixed(1), x2: x.toFixed(1), y1: y, y2: y });
 }

@@ -62,10 +62,10 @@ export function degradation(workers) {
     const steps = one.reported?.memory?.degradation_level ?? 0;
     const said = [
       one.rung > 0 ? `rung ${one.rung}` : "",
-      level === "normal" ? "" : `level ${level}`,
-      steps > 0 ? `degraded ${steps}` : "",
+      level === "normal" ? "" : `reports ${level}`,
+      steps > 0 ? `${steps} ${steps === 1 ? "step" : "steps"} down` : "",
     ].filter(Boolean);
-    return said.length ? [{ text: `${one.name} ${said.join(", ")}`, weight: one.rung * 10 + steps + LEVELS.indexOf(level) }] : [];
+    return said.length ? [{ text: `${one.name} (${said.join(", ")})`, weight: one.rung * 10 + steps + LEVELS.indexOf(level) }] : [];
   });
   if (words.length === 0) return "No worker is degraded.";
   words.sort((one, two) => two.weight - one.weight);

@@ -87,6 +87,7 @@ function paint(paper, line, { width, height, most }) {
   const room = height - 3;
   const y = (/** @type {number} */ value) => height - 1.5 - (value / most) * room;
   if (line.ceiling !== null) {
+    paper.globalAlpha = 0.55;
     paper.strokeStyle = colour("--line-strong");
     paper.setLineDash([2, 3]);
     paper.beginPath();
@@ -94,6 +95,7 @@ function paint(paper, line, { width, height, most }) {
     paper.lineTo(width, y(line.ceiling) + 0.5);
     paper.stroke();
     paper.setLineDash([]);
+    paper.globalAlpha = 1;
   }
   const step = width / Math.max(1, line.values.length - 1);
   paper.strokeStyle = paper.fillStyle = colour(line.paint);

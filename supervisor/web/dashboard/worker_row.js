@@ -3,7 +3,7 @@
 
 import { OLD_S } from "./attention.js";
 import { icon, make, setAttribute, setIcon, setProse, setShown, setText } from "./elements.js";
-import { count, moment, percent, size, sizeOf, span, spanOf } from "./format.js";
+import { about, count, moment, percent, size, sizeOf, span, spanOf } from "./format.js";
 import { Meter, capLevel, setFigure } from "./meter.js";
 import { Sparkline } from "./sparkline.js";
 
@@ -54,8 +54,9 @@ export class WorkerRow {
     this.phaseIcon = icon("wait");
     this.phase = make("span");
     this.chip = make("span", { class: "chip" }, this.phaseIcon, this.phase);
-    this.about = make("span", { class: "faint" });
+    this.where = make("span", { class: "faint" });
     this.age = make("span", { class: "figure" });
+    this.most = make("span", { class: "share" });
     this.ageMeter = new Meter(`${name} age`);
     this.left = make("span", { class: "faint" });
     this.memory = new Quantity(`${name} memory`);
@@ -75,8 +76,8 @@ export class WorkerRow {
     return make(
       "tr",
       { role: "row" },
-      make("th", { scope: "row", role: "rowheader", class: "cell-name" }, make("span", { class: "name", text: name }), this.chip, this.about),
-      cell("Age", this.age, this.ageMeter.element, this.left),
+      make("th", { scope: "row", role: "rowheader", class: "cell-name" }, make("span", { class: "name", text: name }), this.chip, this.where),
+      cell("Age", make("span", { class: "quantity" }, this.age, this.most), this.ageMeter.element, this.left),
       cell("Memory", ...this.memory.parts),
       cell("VRAM", ...this.vram.parts),
       cell("Health", this.health.element),
@@ -90,11 +91,12 @@ export class WorkerRow {
     this.worker = worker;
     const phase = PHASES[worker.phase] ?? { icon: "info", level: "calm" };
     setAttribute(this.element, "data-phase", worker.phase);
+    setAttribute(this.element, "data-idle", worker.age_s === null ? "" : null);
     setAttribute(this.chip, "data-level", phase.level);
     setIcon(this.phaseIcon, phase.icon);
     setText(this.phase, worker.phase);
     const gpus = worker.gpus.map((uuid) => gpuNames.get(uuid) ?? uuid).join(", ");
-    setText(this.about, [worker.pid === null ? "" : `pid ${worker.pid}`, gpus].filter(Boolean).join(" · "));
+    setText(this.where, [worker.pid === null ? "" : `pid ${worker.pid}`, gpus].filter(Boolean).join(" · "));
     this.#showAge(worker);
     const { missing } = worker;
     this.memory.show(worker.memory_bytes, worker.memory_cap_bytes, missing.memory_bytes, courses.of("worker", worker.name, "memory_bytes", worker.memory_bytes));
@@ -107,7 +109,8 @@ export class WorkerRow {
 
   /** @param {Worker} worker */
   #showAge({ age_s: age, max_age_s: most, restart_in_s: left }) {
-    setText(this.age, age === null ? "–" : most === null ? span(age) : spanOf(age, most));
+    setText(this.age, age === null ? "–" : span(age));
+    setText(this.most, age === null || most === null ? "" : `of ${span(most)}`);
     const share = age === null || !most ? null : age / most;
     this.ageMeter.show(share, age === null || most === null ? "" : spanOf(age, most), "calm");
     setText(this.left, left === null ? "" : left <= 0 ? "restart is due" : `restart in ${span(left)}`);
@@ -162,7 +165,7 @@ class Health {
     setShown(this.oomChip, ooms > 0);
     setText(this.oom, `${ooms}× out of memory`);
     setShown(this.forecastChip, forecast !== null);
-    setText(this.forecast, forecast === null ? "" : `cap in ~${span(forecast)}`);
+    setText(this.forecast, forecast === null ? "" : `cap in ~${about(forecast)}`);
   }
 }
 
