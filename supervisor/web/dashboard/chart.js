@@ -62,33 +62,32 @@ export class Chart {
   #made() {
     const { at, series } = this.drawn;
     const axis = { stroke: () => colour("--text-muted"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    return new uPlot(
-      {
-        width: this.parent.clientWidth || 600,
-        height: this.#height(),
-        legend: { live: true },
-        cursor: { drag: { setScale: false }, points: { size: 6 } },
-        scales: { y: { range: (_, __, most) => [0, most * 1.08 || 1] } },
-        axes: [
-          { ...axis, values: (_, splits) => splits.map((split) => clock(split)), space: 80, size: 34 },
-          { ...axis, values: (_, splits) => splits.map((split) => size(split)), size: 70, incrs: steps() },
-        ],
-        series: [
-          { label: "time", value: (_, value) => (value === null ? "–" : clock(value)) },
-          ...series.map((one) => ({
-            label: one.label,
-            stroke: () => colour(one.paint),
-            width: one.dash ? 1 : 2,
-            dash: one.dash ? [4, 4] : undefined,
-            points: { show: at.length < 3 && !one.dash },
-            value: (/** @type {unknown} */ _, /** @type {number | null} */ value, /** @type {number} */ __, /** @type {number | null} */ index) => (index === null ? "–" : value === null ? "unknown" : size(value)),
-          })),
-        ],
-        hooks: { draw: [(plot) => marks(plot, this.incident)] },
-      },
-      [at, ...series.map((one) => one.values)],
-      this.parent,
-    );
+    /** @type {any} */
+    const options = {
+      width: this.parent.clientWidth || 600,
+      height: this.#height(),
+      legend: { live: true },
+      cursor: { drag: { setScale: false }, points: { size: 6 } },
+      scales: { y: { range: (/** @type {unknown} */ _, /** @type {unknown} */ __, /** @type {number} */ most) => [0, most * 1.08 || 1] } },
+      axes: [
+        { ...axis, values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) => splits.map((split) => clock(split)), space: 80, size: 34 },
+        { ...axis, values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) => splits.map((split) => size(split)), size: 70, incrs: steps() },
+      ],
+      series: [
+        { label: "time", value: (/** @type {unknown} */ _, /** @type {number | null} */ value) => (value === null ? "–" : clock(value)) },
+        ...series.map((one) => ({
+          label: one.label,
+          stroke: () => colour(one.paint),
+          width: one.dash ? 1 : 2,
+          dash: one.dash ? [4, 4] : undefined,
+          points: { show: at.length < 3 && !one.dash },
+          value: (/** @type {unknown} */ _, /** @type {number | null} */ value, /** @type {number} */ __, /** @type {number | null} */ index) => (index === null ? "–" : value === null ? "unknown" : size(value)),
+        })),
+      ],
+      hooks: { draw: [(/** @type {any} */ plot) => marks(plot, this.incident)] },
+    };
+    const Plot = /** @type {any} */ (uPlot);
+    return new Plot(options, [at, ...series.map((one) => one.values)], this.parent);
   }
 
   close() {
@@ -98,7 +97,7 @@ export class Chart {
   }
 }
 
-/** Steps of an axis of bytes: 1, 2 and 5 times powers of two make round labels. */
+/** Steps of an axis of bytes: powers of two, whose labels are round. */
 function steps() {
   const found = [];
   for (let power = 10; power < 44; power += 1) found.push(2 ** power);

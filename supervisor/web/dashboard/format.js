@@ -35,7 +35,7 @@ export function sizeOf(used, total) {
 
 const PARTS = /** @type {const} */ ([["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]);
 
-/** The two largest parts of a time: `1 h 12 min`, `45 s`, `0.3 s`. @param {number} seconds */
+/** The two largest parts of a time: `1 h 12 min`, `45 s`, `0.3 s`. @param {number} seconds @returns {string} */
 export function span(seconds) {
   if (seconds < 0) return `-${span(-seconds)}`;
   if (seconds < 9.95 && seconds > 0) return `${Number(seconds.toFixed(1))}\u00a0s`;

@@ -11,7 +11,7 @@ const DAY_S = 86_400;
 const MOST = 500; // asked for
 const FIRST = 12; // shown until somebody wants more
 const AGAIN_MS = 60_000;
-const SOON_MS = 700; // several notices of one incident come together
+const SOON_MS = 2500; // several notices of one incident come together, and the server remembers an answer for 2 s
 
 /** Causes that somebody wished for, and those that are the course of things. */
 const CALM = new Set(["operator", "reload", "age", "ladder", "leak"]);
@@ -37,6 +37,7 @@ export class Incidents {
     this.all = [];
     this.most = FIRST;
     this.timer = 0;
+    this.soon = false; // it is asked again in a moment
     this.list = new Keyed(byId("incidents"), (/** @type {Incident} */ one) => one.id, () => this.#build());
     this.worker = /** @type {HTMLSelectElement} */ (byId("incidents-worker"));
     this.worker.addEventListener("input", () => this.#show());
@@ -48,6 +49,7 @@ export class Incidents {
 
   /** Ask now, and every minute. */
   async refresh() {
+    this.soon = false;
     this.#later(AGAIN_MS);
     if (document.hidden) return;
     try {
@@ -63,7 +65,8 @@ export class Incidents {
 
   /** Something was told of an incident. */
   refreshSoon() {
-    this.#later(SOON_MS);
+    if (!this.soon) this.#later(SOON_MS);
+    this.soon = true;
   }
 
   /** @param {number} waitMs */

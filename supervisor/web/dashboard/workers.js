@@ -43,6 +43,7 @@ export class Workers {
     this.status = null;
     /** @type {{gpuNames: Map<string, string>, gpuMissing: boolean, quarantined: Set<string>}} */
     this.around = { gpuNames: new Map(), gpuMissing: false, quarantined: new Set() };
+    this.aroundKey = "";
     /** @type {Map<string, WorkerRow>} */
     this.rows = new Map();
     this.list = new Keyed(byId("workers"), (/** @type {Worker} */ one) => one.name, (one) => this.#build(one));
