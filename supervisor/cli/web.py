@@ -2,7 +2,7 @@
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
 
@@ -18,16 +18,23 @@ def run(arguments: Namespace) -> int:
         words += ["--config", str(arguments.config)]
     if arguments.listen is not None:
         words += ["--listen", arguments.listen]
-    # Without the current directory on the module path, but with what this process found there by itself.
-    package = str(Path(__file__).resolve().parents[2])
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))}
+    if arguments.child:
+        words.append("--child")
+    # `-P`: nothing is imported from the current directory; this very package is, wherever it lies.
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "supervisor.web", *words], environ)
+    os.execve(  # noqa: S606 - it is what the command becomes
+        sys.executable,
+        [sys.executable, "-P", "-m", "supervisor.web", *words],
+        {**os.environ, "PYTHONPATH": path},
+    )
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F", type=Path, help="the configuration (default: the daemon's)")
     parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (default: as configured)")
+    parser.add_argument("--child", action="store_true", help=SUPPRESS)  # ends with its stdin, as the daemon's
     socket_argument(parser)
 
 

@@ -20,6 +20,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.status import Status
 
 INTERFACE: Final = "io.gpu-supervisor.Control"
@@ -91,6 +92,10 @@ class Desk(Protocol):
 
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was told after the `after`th thing of `epoch`."""
+        ...
+
+    def web(self) -> WebPlan:
+        """Return how the web face is configured."""
         ...
 
     def log_file(self, worker: str) -> str:
@@ -282,6 +287,11 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
         if not 1 <= most <= NEWS_MOST:
             raise refusal(INVALID, parameter="limit")
         return msgspec.to_builtins(self._desk.news(epoch, after or 0, most))
+
+    @varlinkmethod(return_parameter="web", allow_foreign=True)
+    def Web(self) -> Document:
+        """Return `web` of the configuration in force; of the token it has the file's name alone."""
+        return msgspec.to_builtins(self._desk.web())
 
     @varlinkmethod(return_parameter="path")
     def LogFile(self, *, worker: str) -> str:

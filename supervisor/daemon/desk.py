@@ -21,6 +21,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.snapshot import HostSample, Snapshot
 from supervisor.model.status import Status
 
@@ -113,6 +114,10 @@ class Desk:
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was told after the `after`th thing of `epoch`."""
         return self._parts.recent.since(epoch, after, limit)
+
+    def web(self) -> WebPlan:
+        """Return how the web face is configured."""
+        return self._parts.loop.plan.web
 
     def log_file(self, worker: str) -> str:
         """Return the path of the worker's output; raises UnknownWorkerError, NoLogFileError."""

@@ -2,46 +2,98 @@
 
 import asyncio
 import os
+import socket
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
+from supervisor.daemon.places import find_places
+from supervisor.daemon.service import Service
+from supervisor.model.plan import WebPlan
+from supervisor.web.rights import give_up_rights, stand_back
 from supervisor.web.server import serve
-from supervisor.web.settings import Settings, SettingsError, bind, token_of
+from supervisor.web.setting_up import DaemonAwayError, from_daemon, from_file
+from supervisor.web.settings import Settings, SettingsError, bind, endpoint, token_of
 
-CONFIG_IS_WRONG = 78
+FAILED: Final = 1
+NOT_RUNNING: Final = 3
+CONFIG_IS_WRONG: Final = 78  # EX_CONFIG, and RestartPreventExitStatus= of the unit
 
 
 def main(argv: Sequence[str]) -> int:
     """Serve until told to end; return the exit code."""
-    parser = ArgumentParser(prog="gpu-supervisor web")
+    arguments = _parser().parse_args(argv)
+    if arguments.child:
+        stand_back()
+    try:
+        return asyncio.run(_run(arguments))
+    except SettingsError as error:
+        return _fail(str(error), CONFIG_IS_WRONG)
+    except DaemonAwayError as error:
+        return _fail(str(error), NOT_RUNNING)
+    except KeyboardInterrupt:  # before there is anything to end gracefully
+        return FAILED
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="gpu-supervisor web", allow_abbrev=False)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--listen")
     parser.add_argument("--socket", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    settings = Settings(control=arguments.socket)
+    parser.add_argument("--child", action="store_true")
+    return parser
+
+
+async def _run(arguments: Namespace) -> int:
+    settings = await _settings(arguments)
     try:
-        if arguments.listen is not None:
-            host, _, port = arguments.listen.rpartition(":")
-            settings = replace(settings, host=host.strip("[]"), port=int(port))
-        settings = replace(settings, token=token_of(None, os.environ.get("CREDENTIALS_DIRECTORY")))
         sockets = bind(settings)
-    except SettingsError as error:
-        sys.stderr.write(f"gpu-supervisor: {error}\n")
-        return CONFIG_IS_WRONG
     except OSError as error:
-        why = error.strerror
-        sys.stderr.write(f"gpu-supervisor: cannot listen on {settings.host}:{settings.port}: {why}\n")
-        return 1
+        return _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", FAILED)
+    kept = give_up_rights(settings.control)
+    if kept is not None:
+        _say(kept)
     for sock in sockets:
-        host, port = sock.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        sys.stderr.write(f"gpu-supervisor: the web face is at http://{shown}:{port}/\n")
-    asyncio.run(serve(settings, sockets))
+        _say(f"the web face is at http://{_address(sock)}/")
+    await serve(settings, sockets, Service(os.environ), sys.stdin if arguments.child else None)
     return 0
+
+
+async def _settings(arguments: Namespace) -> Settings:
+    control: Path = arguments.socket
+    if arguments.config is not None:
+        plan = await asyncio.to_thread(from_file, arguments.config)
+    else:
+        plan = await from_daemon(control, find_places(os.environ, os.getuid()).config)
+    if arguments.listen is not None:
+        host, port = endpoint(arguments.listen)
+        plan = replace(plan, host=host, port=port)
+    return _joined(control, plan)
+
+
+def _joined(control: Path, plan: WebPlan) -> Settings:
+    token = token_of(plan.token_file, os.environ.get("CREDENTIALS_DIRECTORY"))
+    return Settings(control, plan.host, plan.port, plan.hosts, token, plan.allow_actions)
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _say(text: str) -> None:
+    out = sys.stdout if "--child" in sys.argv else sys.stderr  # which the daemon reads
+    print(f"gpu-supervisor: {text}", file=out, flush=True)
+
+
+def _fail(why: str, code: int) -> int:
+    for line in why.splitlines():
+        _say(line)
+    return code
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ async def act(site: Site, request: Request) -> Response:
     if not site.settings.allow_actions:
         raise ProblemError(HTTPStatus.FORBIDDEN, "actions are switched off: web.allow_actions is false")
     name, wish = request.path_params["name"], request.path_params["wish"]
+    if wish not in WISHES:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"workers know no {wish[:100]!r}: {', '.join(WISHES)}")
     wished = await _body(request, Wished, Wished())
     site.actions.take(_client(request))
     await site.wishes.call(

@@ -1,6 +1,5 @@
 """The application: the table of routes on Starlette, the WebSocket, and errors as problems."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,11 +12,11 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from supervisor.web.actions import WISHES
+from supervisor.web.connection import Watch
 from supervisor.web.gate import Gate
 from supervisor.web.link import AwayError, RefusedError
 from supervisor.web.problem import ProblemError, problem
-from supervisor.web.routes import PAGES, Page
+from supervisor.web.routes import PAGES
 from supervisor.web.site import Site
 
 LIVE: Final = "/ws"
@@ -29,19 +28,23 @@ REFUSALS: Final = {
 }
 
 
-def application(site: Site) -> ASGIApp:
+def application(site: Site, watch: Watch) -> ASGIApp:
     """Return the ASGI application of this site."""
-    routes: list[BaseRoute] = [_route(site, page) for page in PAGES]
+    paths = dict.fromkeys(page.path for page in PAGES)
+    routes: list[BaseRoute] = [_route(site, path) for path in paths]
     routes.append(WebSocketRoute(LIVE, _live(site)))
     handlers: Any = {ProblemError: _problem, AwayError: _away, RefusedError: _refused, HTTPException: _http}
-    return Gate(Starlette(routes=routes, exception_handlers=handlers), site.callers)
+    return Gate(Starlette(routes=routes, exception_handlers=handlers), site.callers, watch)
 
 
-def _route(site: Site, page: Page) -> Route:
+def _route(site: Site, path: str) -> Route:
+    handlers = {page.method: page.handler for page in PAGES if page.path == path}
+
     async def endpoint(request: Request) -> Response:
-        return await page.handler(site, request)
+        method = "GET" if request.method == "HEAD" else request.method
+        return await handlers[method](site, request)
 
-    return Route(page.path, endpoint, methods=[page.method])
+    return Route(path, endpoint, methods=list(handlers))
 
 
 def _live(site: Site) -> Callable[[WebSocket], Awaitable[None]]:

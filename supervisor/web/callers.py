@@ -49,7 +49,7 @@ class Sessions:
 
 
 def name_of(secret: str) -> str:
-    """Return what a session is kept and told by: looked up by it, nothing of the secret leaks through time."""
+    """Return what a session is kept and told by; looking it up, no time tells of the secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 

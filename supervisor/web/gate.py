@@ -11,6 +11,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from supervisor.web.callers import Callers
+from supervisor.web.connection import Watch
 from supervisor.web.problem import ProblemError, problem
 
 HEADERS: Final = 64
@@ -30,15 +31,18 @@ ALWAYS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+# Nobody may have this process keep more than it can: the answer is withheld.
+NO_ROOM: Final = ((b"content-length", b"0"), (b"connection", b"close"), (b"retry-after", b"5"))
 
 
 class Gate:
     """Lets requests through to the pages, and sets the headers of every answer."""
 
-    def __init__(self, pages: ASGIApp, callers: Callers) -> None:
+    def __init__(self, pages: ASGIApp, callers: Callers, watch: Watch) -> None:
         """Stand before `pages`."""
         self._pages = pages
         self._callers = callers
+        self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -46,17 +50,13 @@ class Gate:
             await self._pages(scope, receive, send)
             return
 
-        async def dressed(message: Message) -> None:
-            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                message = {**message, "headers": _dressed(message.get("headers", []))}
-            await send(message)
-
+        answer = _Answer(send, self._watch)
         try:
             self._admit(scope)
         except ProblemError as error:
-            await problem(error)(scope, receive, dressed)
+            await problem(error)(scope, receive, answer.send)
             return
-        await self._pages(scope, receive, dressed)
+        await self._pages(scope, receive, answer.send)
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -68,8 +68,30 @@ class Gate:
         path: str = scope["path"]
         if who is None and path not in OPEN and not path.startswith(OPEN_BELOW):
             how = {"WWW-Authenticate": "Bearer"}
-            raise ProblemError(HTTPStatus.UNAUTHORIZED, "the token is needed: Authorization: Bearer TOKEN", how)
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED, "the token is needed: Authorization: Bearer TOKEN", how
+            )
         scope.setdefault("state", {})["who"] = who or ""
+
+
+class _Answer:
+    """One answer on its way out: it gets the headers of all, and is none where too much lies unread."""
+
+    def __init__(self, send: Send, watch: Watch) -> None:
+        self._send = send
+        self._watch = watch
+        self._withheld = False
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start" and not self._watch.has_room():
+            self._withheld = True
+            message = {"type": kind, "status": 503, "headers": list(NO_ROOM)}
+        elif kind == "http.response.body" and self._withheld:
+            message = {"type": kind, "body": b"", "more_body": message.get("more_body", False)}
+        if kind in {"http.response.start", "websocket.http.response.start"}:
+            message["headers"] = _dressed(list(message.get("headers", [])))
+        await self._send(message)
 
 
 def _check_size(scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""The web face's end of the control socket: asynchronous Varlink, one call at a time, each with a deadline."""
+"""The web face's end of the control socket: Varlink, one call at a time, each with a deadline."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ class Link:
         self._writer: asyncio.StreamWriter | None = None
 
     async def call(self, method: str, within_s: float, **parameters: object) -> dict[str, Any]:
-        """Make one call; AwayError where there is no answer within `within_s`, waiting for a turn included."""
+        """Make one call; AwayError where there is no answer within `within_s`, with the wait for a turn."""
         request = {"method": f"{INTERFACE}.{method}", "parameters": parameters}
         try:
             async with asyncio.timeout(within_s), self._turn:

@@ -57,7 +57,7 @@ class Mirror:
         self.watchers -= 1
 
     async def look(self) -> View:
-        """Return what is known, a second old at most unless the daemon is away; AwayError if nothing ever was."""
+        """Return what is known, a second old unless the daemon is away; AwayError if nothing ever was."""
         now_s = self._now_s()
         self._looked_s = now_s
         self._wanted.set()

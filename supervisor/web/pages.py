@@ -117,9 +117,7 @@ async def incidents(site: Site, request: Request) -> Response:
 async def incident(site: Site, request: Request) -> Response:
     """Return one incident with the readings around it, its timeline and the last lines of log."""
     ident = request.path_params["ident"][:200]
-    return Response(
-        await site.history.ask(HISTORY_S, "Incident", "incident", ident=ident), media_type=JSON
-    )
+    return Response(await site.history.ask(HISTORY_S, "Incident", "incident", ident=ident), media_type=JSON)
 
 
 async def samples(site: Site, request: Request) -> Response:

@@ -1,5 +1,6 @@
 """What stands in a request's query string, checked."""
 
+import re
 from http import HTTPStatus
 from typing import Final
 
@@ -9,6 +10,7 @@ from supervisor.model.quantity import parse_span
 from supervisor.web.problem import ProblemError
 
 NAME_LENGTH: Final = 200
+_DIGITS: Final = re.compile("[0-9]{1,20}")
 FURTHEST_S: Final = 2.0**40  # 36,000 years
 
 
@@ -25,7 +27,7 @@ def whole(request: Request, key: str, least: int, most: int) -> int | None:
     given = _once(request, key)
     if given is None:
         return None
-    if not (given.isascii() and given.isdigit()) or not least <= int(given[:20]) <= most or len(given) > 20:
+    if not _DIGITS.fullmatch(given) or not least <= int(given) <= most:
         raise _wrong(key, f"must be a whole number from {least} to {most}")
     return int(given)
 

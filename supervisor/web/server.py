@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Generator, Sequence
+from typing import Final, TextIO
 
 import uvicorn
 
+from supervisor.daemon.service import Service
 from supervisor.web.app import application
 from supervisor.web.assets import read_assets
 from supervisor.web.cache import Cache
 from supervisor.web.callers import Callers
+from supervisor.web.connection import Watch, protocols
+from supervisor.web.gate import HEADER_BYTES
 from supervisor.web.link import Link
 from supervisor.web.live import Hub
 from supervisor.web.mirror import Mirror
@@ -32,10 +35,16 @@ LOGINS_ALL: Final = Rate(100, 0.1)
 class Server(uvicorn.Server):
     """uvicorn that sleeps until it is told to end."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
-        """Serve as `config` says."""
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        """Serve as `config` says, and tell the service manager."""
         super().__init__(config)
+        self._service = service
         self._told = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._service.ready()
 
     async def main_loop(self) -> None:
         """Wait to be told to end."""
@@ -53,17 +62,28 @@ class Server(uvicorn.Server):
         """Stop serving; the second time without waiting for anybody."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._service.stopping()
         self._told.set()
 
+    def orphaned(self, pipe: int) -> None:
+        """End where nothing holds the other end of the pipe any more."""
+        if not os.read(pipe, 1024):
+            asyncio.get_running_loop().remove_reader(pipe)
+            self.end()
 
-async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
-    """Serve until told to end."""
+
+async def serve(
+    settings: Settings, sockets: Sequence[socket.socket], service: Service, parent: TextIO | None = None
+) -> None:
+    """Serve until told to end, or until `parent`, a pipe, is closed at its other end."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # garbage from the network is no news
+    watch = Watch()
+    http, live = protocols(watch)
     async with _site(settings) as site:
         config = uvicorn.Config(
-            application(site),
-            http="h11",
-            ws="wsproto",
+            application(site, watch),
+            http=http,
+            ws=live,
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -72,10 +92,16 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
             date_header=False,
             ws_max_size=1024,
             ws_per_message_deflate=False,
+            ws_ping_interval=30,
+            ws_ping_timeout=60,
+            h11_max_incomplete_event_size=HEADER_BYTES,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=3,
         )
-        await Server(config).serve(sockets=list(sockets))
+        server = Server(config, service)
+        if parent is not None:
+            asyncio.get_running_loop().add_reader(parent.fileno(), server.orphaned, parent.fileno())
+        await server.serve(sockets=list(sockets))
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from supervisor.config.targets import endpoint_of
+
 CREDENTIAL: Final = "web-token"  # below $CREDENTIALS_DIRECTORY: LoadCredential= of the unit
 TOKEN_SHORTEST: Final = 16
 TOKEN_LONGEST: Final = 1024
@@ -27,6 +29,17 @@ class Settings(Struct, frozen=True):
     hosts: tuple[str, ...] = ()  # names that it is known by
     token: str | None = None
     allow_actions: bool = True
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Read HOST:PORT as the configuration has it, and port 0: any that is free. Raises SettingsError."""
+    host, _, port = text.rpartition(":")
+    if port == "0":
+        return host.removeprefix("[").removesuffix("]"), 0
+    found = endpoint_of(text)
+    if isinstance(found, str):
+        raise SettingsError(f"cannot listen on {text}: {found}")
+    return found
 
 
 def token_of(file: str | None, credentials: str | None) -> str | None:
@@ -71,16 +84,17 @@ def _checked(content: bytes, where: str) -> str:
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """Return sockets that listen where the settings say; SettingsError for what reaches beyond this machine unguarded.
+    """Return sockets bound to where the settings say; OSError where it cannot be had.
 
-    OSError where it cannot be had.
+    Raises SettingsError for an address beyond this machine's own without a token.
     """
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address[:2]) for family, *_, address in found))
     for _, (host, *_) in addresses:
         if settings.token is None and not ipaddress.ip_address(str(host).partition("%")[0]).is_loopback:
             raise SettingsError(
-                f"cannot listen on {settings.host}: whoever reaches it could restart workers; set web.token_file"
+                f"cannot listen on {settings.host} without a token, for others could restart workers:"
+                " set web.token_file"
             )
     return [_listening(family, address) for family, address in addresses]
 
@@ -92,7 +106,7 @@ def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - socket's signature
     except BaseException:
         sock.close()
         raise

@@ -1,4 +1,4 @@
-"""What the web face knows of the daemon at one moment, and what changed between two of them. No clock, no I/O."""
+"""What the web face knows of the daemon at a moment, and what changed since another. No clock, no I/O."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -13,7 +13,7 @@ AGEING: Final = frozenset({"age_s", "restart_in_s", "read_age_s", "report_age_s"
 
 
 class View(Struct, frozen=True):
-    """The last answer of the daemon, when it came (monotonic, and UTC for showing), and whether it is away."""
+    """The daemon's last answer, when it came (monotonic; UTC for showing), and whether it is away now."""
 
     status: Document
     encoded: bytes  # the JSON of `status`
@@ -54,9 +54,8 @@ def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
     gpus = _changed(_named(old, "gpus", "uuid"), _named(new, "gpus", "uuid"), ages=ages)
     workers = _changed(before, now, ages=ages)
     gone = [name for name in before if name not in now]
-    for key, value in (("gpus", gpus), ("workers", workers), ("gone", gone)):
-        if value:
-            told[key] = value
+    parts = (("gpus", gpus), ("workers", workers), ("gone", gone))
+    told |= {key: value for key, value in parts if value}
     if list(before) != list(now):
         told["order"] = list(now)
     return told

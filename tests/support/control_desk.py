@@ -17,6 +17,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Entry, GpuRow, HostRow, Incident, IncidentDetail, Sample, WorkerRow
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.status import GpuStatus, HostStatus, Status, WorkerStatus
 
 GIB = 1 << 30
@@ -120,6 +121,7 @@ class StoryDesk:
         self.queries: list[tuple[str | None, float | None, int]] = []
         self.logs: dict[str, str] = {}
         self.recent = Recent("epoch-1")
+        self.web_plan = WebPlan()
         self.trouble: Exception | None = None
         self.shown = 0
         self._turn = 0
@@ -180,6 +182,10 @@ class StoryDesk:
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was put into `recent`."""
         return self.recent.since(epoch, after, limit)
+
+    def web(self) -> WebPlan:
+        """Return what was put into `web_plan`."""
+        return self.web_plan
 
     def log_file(self, worker: str) -> str:
         """Return what was put into `logs`."""

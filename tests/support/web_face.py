@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pytest
 from wsproto import ConnectionType, WSConnection
@@ -20,6 +20,7 @@ from wsproto.events import (
     AcceptConnection,
     BytesMessage,
     CloseConnection,
+    Event,
     Ping,
     RejectConnection,
     Request,
@@ -155,14 +156,14 @@ class Listener:
         extra = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._send(Request(host=f"127.0.0.1:{port}", target=path, extra_headers=extra))
         self.closed: CloseConnection | None = None
-        self._events: list[Any] = []
+        self._events: list[Event] = []
         first = self._next()
         if isinstance(first, RejectConnection):
             self.sock.close()
             raise RefusedListenerError(first.status_code)
         assert isinstance(first, AcceptConnection)
 
-    def _send(self, event: Any) -> None:
+    def _send(self, event: Event) -> None:
         self.sock.sendall(self._wire.send(event))
 
     def send_text(self, text: str) -> None:
@@ -174,7 +175,7 @@ class Listener:
     def send_bytes(self, content: bytes) -> None:
         self._send(BytesMessage(data=content))
 
-    def _next(self) -> Any:
+    def _next(self) -> Event:
         while not self._events:
             self._wire.receive_data(self.sock.recv(1 << 16) or None)
             self._events.extend(self._wire.events())
@@ -205,7 +206,7 @@ class Listener:
     def close(self) -> None:
         self.sock.close()
 
-    def __enter__(self) -> "Listener":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
