@@ -11,12 +11,8 @@ function scaled(bytes) {
     value /= 1024;
     unit += 1;
   }
-  return { value: (bytes < 0 ? "-" : "") + plain(value, unit), unit: UNITS[unit] };
-}
-
-/** One decimal where it says something. @param {number} value @param {number} unit */
-function plain(value, unit) {
-  return unit === 0 || value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
+  const shown = Number(value.toFixed(value >= 100 ? 0 : 1)); // a decimal where it says something
+  return { value: String(bytes < 0 ? -shown : shown), unit: UNITS[unit] };
 }
 
 /** `5.1 GiB`, with a space that does not break. @param {number} bytes */

@@ -1,0 +1,215 @@
+"""The pure parts of the dashboard, each module imported by a real browser and asked by itself."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from support.browser import Browser
+from support.control_desk import GIB, worker
+from support.page import browser
+from support.shown_machine import gpu, machine, reported
+from support.web_face import web_face
+
+pytestmark = pytest.mark.slow
+__all__ = ["browser"]
+
+Ask = Callable[..., Any]
+ASK = """
+    const [module, name, given] = arguments;
+    return import(`./static/${module}.js`).then((found) => found[name](...given));
+"""
+
+
+@pytest.fixture(scope="module")
+def ask(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Return a function that calls `name` of a module of the page; spaces that do not break become plain ones."""
+    folder = tmp_path_factory.mktemp("web")
+    with web_face(folder, folder / "nobody-listens-here") as face:
+        browser.open(f"http://127.0.0.1:{face.port}/")
+
+        def asked(module: str, name: str, *given: object) -> Any:
+            answer = browser.run(ASK, module, name, msgspec.to_builtins(given))
+            return msgspec.json.decode(msgspec.json.encode(answer).replace("\u00a0".encode(), b" "))
+
+        yield asked
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1 MiB"),
+        (5.1 * GIB, "5.1 GiB"),
+        (130 * GIB, "130 GiB"),
+        (-2048, "-2 KiB"),
+    ],
+)
+def test_sizes_are_of_base_1024(ask: Ask, bytes_: float, text: str) -> None:
+    assert ask("format", "size", bytes_) == text
+
+
+def test_two_sizes_share_their_unit_where_they_can(ask: Ask) -> None:
+    assert ask("format", "sizeOf", 49.6 * GIB, 80 * GIB) == "49.6 of 80 GiB"
+    assert ask("format", "sizeOf", 512 << 20, 8 * GIB) == "512 MiB of 8 GiB"
+    assert ask("format", "sizeOf", 0, 8 * GIB) == "0 of 8 GiB"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.25, "0.3 s"),
+        (9.96, "10 s"),
+        (59.6, "1 min"),
+        (74, "1 min 14 s"),
+        (3600, "1 h"),
+        (4335, "1 h 12 min"),
+        (273_600, "3 d 4 h"),
+        (-12, "-12 s"),
+    ],
+)
+def test_times_have_two_parts_at_most(ask: Ask, seconds: float, text: str) -> None:
+    assert ask("format", "span", seconds) == text
+
+
+def test_a_share_is_full_only_when_it_is(ask: Ask) -> None:
+    assert [ask("format", "percent", share) for share in (0, 0.854, 0.996, 1, 1.2)] == [
+        "0 %",
+        "85 %",
+        "99 %",
+        "100 %",
+        "120 %",
+    ]
+
+
+def test_fields_are_shown_by_the_unit_of_their_name(ask: Ask) -> None:
+    assert ask("format", "field", "memory_cap_bytes", 8 * GIB) == "8 GiB"
+    assert ask("format", "field", "took_s", 75) == "1 min 15 s"
+    assert ask("format", "field", "used_percent", 85.25) == "85.3 %"
+    assert ask("format", "field", "pid", 17650) == "17650"
+    assert ask("format", "field", "signal", None) == "unknown"
+    assert ask("format", "fieldName", "memory_cap_bytes") == "memory cap"
+
+
+def test_only_whole_pairs_of_backticks_make_a_command(ask: Ask) -> None:
+    assert ask("format", "pieces", "do `reset chat` now") == [
+        {"text": "do ", "code": False},
+        {"text": "reset chat", "code": True},
+        {"text": " now", "code": False},
+    ]
+    assert ask("format", "pieces", "a ` b") == [{"text": "a ", "code": False}, {"text": " b", "code": False}]
+
+
+@pytest.mark.parametrize(
+    ("used_gib", "level"),
+    [(64.0, None), (64.1, "high"), (68.0, "high"), (68.1, "critical"), (80.0, "critical")],
+)
+def test_the_banner_is_yellow_above_80_percent_and_red_above_85(
+    ask: Ask, used_gib: float, level: str | None
+) -> None:
+    status = replace(machine(), gpus=(gpu(0, "GPU-0", used_gib),))
+    banner = ask("pressure", "banner", status)
+    assert (banner and banner["level"]) == level
+
+
+def test_the_banner_says_who_is_fullest_and_who_stepped_back(ask: Ask) -> None:
+    host = replace(machine().host, memory_available_bytes=12 * GIB, pressure="high")
+    stepped = worker("embed", rung=2, reported=reported(level="critical"))
+    status = replace(machine(worker("chat"), stepped), host=host, gpus=(gpu(0, "GPU-0", 66, pressure="high"),))
+    banner = ask("pressure", "banner", status)
+    assert banner["title"] == "Host memory at 91 %, pressure high · GPU 0 memory at 83 %, pressure high"
+    assert banner["degradation"] == "Degraded: embed (rung 2, reports critical)"
+
+
+def test_what_cannot_be_read_is_no_share(ask: Ask) -> None:
+    assert ask("pressure", "gpuShare", gpu(0, "GPU-0", 1, memory_used_bytes=None)) is None
+    assert ask("pressure", "hostShare", replace(machine().host, memory_available_bytes=None)) is None
+
+
+def test_what_needs_a_look_is_said_most_urgent_first(ask: Ask) -> None:
+    lost = gpu(1, "GPU-1", 3, state="lost", missing={"state": "fell off the bus"})
+    status = replace(machine(), gpus=(lost,), config_refused="line 3: workers: wrong", dry_run=True)
+    alert = {"name": "HostMemoryLow", "state": "firing", "severity": "warning", "summary": "3GiB available"}
+    points = ask("attention", "points", status, [alert, {**alert, "state": "resolved"}])
+    assert [(one["urgency"], one["subject"]) for one in points] == [
+        ("critical", "GPU 1"),
+        ("critical", "transcribe"),
+        ("high", "HostMemoryLow"),
+        ("high", "embed"),
+        ("high", "supervisor"),
+        ("info", "supervisor"),
+    ]
+    assert points[0]["text"] == "lost: fell off the bus"
+    verdict = ask("attention", "verdict", status, points)
+    assert verdict == {
+        "level": "critical",
+        "title": "5 things need a look",
+        "detail": "3 of 5 workers ready · 1 held · 1 stopped",
+    }
+
+
+def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, ask: Ask) -> None:
+    del ask
+    status = machine(worker("a"), worker("b"), worker("c"))
+    script = """
+        const [status] = arguments;
+        return import('./static/state.js').then(({NOTHING, after}) => {
+          const first = after(NOTHING, {type: 'snapshot', status, alerts: []});
+          const b = {...status.workers[1], phase: 'stopped'};
+          const second = after(first, {type: 'changes', status: {uptime_s: 5}, workers: [b, {...b, name: 'd'}], gone: ['c'], order: ['d', 'a', 'b']});
+          return {
+            names: second.status.workers.map((one) => `${one.name} ${one.phase}`),
+            kept: second.status.workers[1] === first.status.workers[0] && second.status.gpus === first.status.gpus,
+            uptime: second.status.uptime_s,
+            same: after(second, {type: 'event'}) === second,
+            away: after(second, {type: 'heartbeat', stale_s: 9, daemon: 'away: gone'}).status.web.daemon,
+          };
+        });
+    """
+    assert browser.run(script, msgspec.to_builtins(status)) == {
+        "names": ["d stopped", "a ready", "b stopped"],
+        "kept": True,
+        "uptime": 5,
+        "same": True,
+        "away": "away: gone",
+    }
+
+
+def test_a_link_that_stays_lost_is_tried_less_often_and_not_by_all_at_once(ask: Ask) -> None:
+    assert [ask("link", "backoffMs", failures, 0) for failures in (0, 1, 5, 6, 60)] == [500, 1000, 16000, 30000, 30000]
+    assert ask("link", "backoffMs", 60, 1) == 15000
+
+
+def test_a_course_has_gaps_where_nothing_was_read(ask: Ask) -> None:
+    row = {"endS": 600, "slotS": 60, "slots": 5}
+    assert ask("courses", "spread", [300, 420, 540], [1, 2, None], row) == [None, 2, None, None, None]
+    assert ask("sparkline", "runs", [None, 1, 2, None, 3]) == [[1, [1, 2]], [4, [3]]]
+
+
+def test_a_job_says_where_it_stands(ask: Ask) -> None:
+    job = {"job": "r7", "state": "queued", "position": 3, "batch_size": 12, "done": 0, "total": 40, "throughput": None, "eta_s": 90}
+    assert ask("worker_row", "jobTitle", job) == "r7 · 0 of 40 · queued"
+    assert ask("worker_row", "pace", job) == "place 3 in the queue · batches of 12 · 1 min 30 s left"
+    over = {**job, "state": "completed", "done": 40, "throughput": 34.123}
+    assert ask("worker_row", "pace", over) == "batches of 12 · 34.1/s"
+
+
+def test_every_file_of_the_dashboard_is_served_and_none_comes_from_elsewhere(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / "supervisor" / "web" / "dashboard"
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert "vendor/uPlot.LICENSE" in files
+    with web_face(tmp_path, tmp_path / "nobody-listens-here") as face:
+        answers = {name: face.get(f"/static/{name}").status for name in files}
+        assert set(answers.values()) == {200}, answers
+        page = face.get("/")
+    assert b"://" not in page.body.replace(b"http://www.w3.org/", b"")
+    assert b"style=" not in page.body
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert "unsafe" not in page.headers["content-security-policy"]
