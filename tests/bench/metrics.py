@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path[:1] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
-from support.control_desk import everything, worker  # noqa: E402 - found only now
 from supervisor.model.status import WorkerStatus  # noqa: E402
 from supervisor.web.metrics import render  # noqa: E402
+from support.control_desk import everything, worker  # noqa: E402 - found only now
 
 WORKERS = 500
 ROUNDS = 20
@@ -37,7 +37,8 @@ def measure(what: str, once: Callable[[], bytes]) -> float:
     series = sum(not line.startswith(b"#") for line in page.splitlines())
     middle = statistics.median(took)
     each_us = middle / series * 1e6
-    print(f"{what:16} {series:6} series {len(page) / 1e6:5.2f} MB {middle * 1e3:7.1f} ms {each_us:6.2f} us each")  # noqa: T201
+    size = f"{series:6} series {len(page) / 1e6:5.2f} MB"
+    print(f"{what:12} {size} {middle * 1e3:7.1f} ms {each_us:6.2f} us each")  # noqa: T201
     return each_us
 
 

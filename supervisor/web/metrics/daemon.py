@@ -8,8 +8,7 @@ from msgspec import Struct
 
 from supervisor.model.alert import AlertStatus
 from supervisor.model.status import SelfStatus, Status
-from supervisor.web.metrics.family import Family, Point, counter, gauge, info
-from supervisor.web.metrics.workers import unix_time
+from supervisor.web.metrics.family import Family, Point, counter, gauge, info, unix_time
 
 
 def _own(read: Callable[[SelfStatus], float]) -> Callable[[Status], float | None]:

@@ -1,6 +1,7 @@
 """A family of metrics: its name, its meaning, and how its values are taken from what it is about."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Final, Generic, Literal, TypeVar
 
 from msgspec import Struct
@@ -42,6 +43,11 @@ class Family(Struct, Generic[About], frozen=True):
                 labels = {**own, **further}
                 metric.add_sample(metric.name + ending, labels, value)
         return metric
+
+
+def unix_time(text: str) -> float:
+    """Read a time of the status document."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def gauge(name: str, meaning: str, read: Callable[[About], float | None]) -> Family[About]:

@@ -1,10 +1,12 @@
 """The families of the host and of each GPU."""
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, get_args
 
 from supervisor.model.phase import GpuState, Pressure
+from supervisor.model.snapshot import Throttle
 from supervisor.model.status import GpuStatus, HostStatus
-from supervisor.web.metrics.family import Family, gauge, info, states
+from supervisor.web.metrics.family import Family, Point, counter, gauge, info, states, unix_time
 
 HOST: Final[tuple[Family[HostStatus], ...]] = (
     gauge("host_memory_total_bytes", "Memory of the machine", lambda host: host.memory_total_bytes),
@@ -27,6 +29,23 @@ HOST: Final[tuple[Family[HostStatus], ...]] = (
         lambda host: host.pressure,
     ),
 )
+
+
+def _ratio(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+def _throttled(gpu: GpuStatus) -> Iterator[Point]:
+    if gpu.throttle is None:
+        return
+    for reason in get_args(Throttle):
+        yield "", {"reason": reason}, float(reason in gpu.throttle)
+
+
+def _last_xid(gpu: GpuStatus) -> Iterator[Point]:
+    if gpu.last_xid is not None:
+        yield "", {"code": str(gpu.last_xid.code)}, unix_time(gpu.last_xid.at)
+
 
 GPU: Final[tuple[Family[GpuStatus], ...]] = (
     info("gpu", "What the GPU is", ("name",), lambda gpu: {"name": gpu.name}),
@@ -56,13 +75,26 @@ GPU: Final[tuple[Family[GpuStatus], ...]] = (
         GpuState,
         lambda gpu: gpu.state,
     ),
+    Family(
+        "gpu_throttled",
+        "gauge",
+        "Whether the GPU's clocks are held down: 1 for each reason that holds them",
+        _throttled,
+        ("reason",),
+    ),
+    counter(
+        "gpu_xid_errors", "Xid errors of the GPU in the kernel's log, since the boot", lambda gpu: gpu.xids
+    ),
+    Family(
+        "gpu_last_xid_timestamp_seconds",
+        "gauge",
+        "Unix time of the GPU's last Xid error, with its code",
+        _last_xid,
+        ("code",),
+    ),
     gauge(
         "gpu_quarantined",
         "1 while no worker is started on the GPU",
         lambda gpu: float(gpu.quarantine is not None),
     ),
 )
-
-
-def _ratio(percent: float | None) -> float | None:
-    return None if percent is None else percent / 100

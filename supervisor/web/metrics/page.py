@@ -9,9 +9,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric, generate_latest
 from supervisor.model.alert import AlertStatus
 from supervisor.model.status import Status
 from supervisor.web.metrics.daemon import ALERT, SUPERVISOR, UP, Raised
-from supervisor.web.metrics.family import About, Family, Labels
+from supervisor.web.metrics.family import About, Family, Labels, unix_time
 from supervisor.web.metrics.machine import GPU, HOST
-from supervisor.web.metrics.workers import WORKER, Seen, unix_time
+from supervisor.web.metrics.workers import WORKER, Seen
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 

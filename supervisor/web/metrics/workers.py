@@ -1,7 +1,6 @@
 """The families of each worker."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Final
 
 from msgspec import Struct
@@ -17,11 +16,6 @@ class Seen(Struct, frozen=True):
 
     worker: WorkerStatus
     at_s: float
-
-
-def unix_time(text: str) -> float:
-    """Read a time of the status document."""
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _plain(name: str, meaning: str, read: Callable[[WorkerStatus], float | None]) -> Family[Seen]:
