@@ -21,13 +21,14 @@ Document = dict[str, Any]
 
 def rules() -> list[Document]:
     """Return the rules."""
-    (group,) = yaml.safe_load(RULES.read_text())["groups"]
-    return group["rules"]
+    groups: list[Document] = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def dashboard() -> Document:
     """Return the dashboard."""
-    return json.loads(DASHBOARD.read_text())
+    read: Document = json.loads(DASHBOARD.read_text())
+    return read
 
 
 def panels() -> list[Document]:

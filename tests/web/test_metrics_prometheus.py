@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the page by the job that is shipped, and reckons by the rules and the dashboard."""
+"""A real Prometheus scrapes the page by the job that is shipped, and reckons by the rules and dashboard."""
 
 import http.client
 import json
@@ -105,7 +105,8 @@ def fetch(address: str, path: str) -> Document:
     finally:
         connection.close()
     assert told["status"] == "success"
-    return told["data"]
+    data: Document = told["data"]
+    return data
 
 
 def until(found: Callable[[], Found | None], about: object) -> Found:
