@@ -31,6 +31,11 @@ class Family(Struct, Generic[About], frozen=True):
     labels: tuple[str, ...] = ()
 
     @property
+    def shown(self) -> str:
+        """Return the name by which it is spoken of."""
+        return PREFIX + self.name if self.kind == "histogram" else self.series[0]
+
+    @property
     def series(self) -> tuple[str, ...]:
         """Return the names of its series."""
         return tuple(f"{PREFIX}{self.name}{ending}" for ending in ENDINGS[self.kind])
