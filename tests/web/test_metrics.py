@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.model.alert import AlertStatus
 from supervisor.model.phase import Cause, Phase
-from supervisor.model.status import Status
+from supervisor.model.status import SelfStatus, Status
 from supervisor.web.metrics import CHAPTERS, CONTENT_TYPE, render
 from support.control_desk import everything, worker
 from web.scene import ALERTS, full, unread
@@ -233,6 +233,12 @@ def test_the_times_of_turns_are_a_histogram_whose_buckets_add_up() -> None:
     assert page.value("turn_duration_seconds_sum") == 0.0425
 
 
+def test_before_the_first_turn_there_is_no_histogram() -> None:
+    page = Read(render(msgspec.structs.replace(full(), supervisor=SelfStatus(4711, 0.0))))
+    assert page.value("readings_missing_total") == 0
+    assert page.value("turn_duration_seconds_count") is None
+
+
 def test_a_reading_that_is_missing_is_no_series() -> None:
     page = Read(render(unread()))
     assert sorted(name.removeprefix("gpu_supervisor_") for name in page.names) == [
@@ -278,6 +284,12 @@ def test_alerts_that_fire_are_told_with_what_they_are_about_and_others_are_not()
         {"alert": "HostMemoryLow", "severity": "warning"},
         {"alert": "WorkerHeld", "severity": "warning", "worker": "chat"},
     ]
+
+
+def test_an_alert_that_is_there_twice_is_one_series() -> None:
+    alert = AlertStatus("GPUHot", "warning", "firing", "", gpu="GPU-1")
+    series = render(full(), [alert, msgspec.structs.replace(alert, value=91.0)]).splitlines()
+    assert sum(line.startswith(b"gpu_supervisor_alert_firing{") for line in series) == 1
 
 
 def test_a_name_of_an_alert_may_hold_any_character() -> None:

@@ -1,13 +1,13 @@
 """The families of the supervisor itself, and of its alerts."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from typing import Final
 
 from msgspec import Struct
 
 from supervisor.model.alert import AlertStatus
-from supervisor.model.status import SelfStatus, Status
+from supervisor.model.status import GpuStatus, SelfStatus, Status
 from supervisor.web.metrics.family import Family, Point, counter, gauge, info, unix_time
 
 
@@ -17,7 +17,7 @@ def _own(read: Callable[[SelfStatus], float]) -> Callable[[Status], float | None
 
 def _turns(status: Status) -> Iterator[Point]:
     own = status.supervisor
-    if own is None:
+    if own is None or not own.turn_counts:
         return
     bounds = (*(str(float(bound)) for bound in own.turn_bounds_s), "+Inf")
     for bound, turns in zip(bounds, accumulate(own.turn_counts), strict=True):
@@ -77,10 +77,15 @@ class Raised(Struct, frozen=True):
     indices: Mapping[str, int]
 
 
-def _firing(raised: Raised) -> Iterator[Point]:
+def firing(alerts: Iterable[AlertStatus], gpus: Iterable[GpuStatus]) -> Iterator[Raised]:
+    """Yield the alerts that fire, each once: a series that comes twice spoils a scrape."""
+    indices = {gpu.uuid: gpu.index for gpu in gpus}
+    found = {(one.name, one.severity, one.worker, one.gpu): one for one in alerts if one.state == "firing"}
+    return (Raised(alert, indices) for alert in found.values())
+
+
+def _raised(raised: Raised) -> Iterator[Point]:
     alert = raised.alert
-    if alert.state != "firing":
-        return
     labels = {"alert": alert.name, "severity": alert.severity}
     if alert.worker is not None:
         labels["worker"] = alert.worker
@@ -95,6 +100,6 @@ ALERT: Final[Family[Raised]] = Family(
     "alert_firing",
     "gauge",
     "1 for each alert of the supervisor's own rules that is firing",
-    _firing,
+    _raised,
     ("alert", "severity", "worker", "gpu", "uuid"),
 )

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric, generate_latest
 
 from supervisor.model.alert import AlertStatus
 from supervisor.model.status import Status
-from supervisor.web.metrics.daemon import ALERT, SUPERVISOR, UP, Raised
+from supervisor.web.metrics.daemon import ALERT, SUPERVISOR, UP, firing
 from supervisor.web.metrics.family import About, Family, Labels, unix_time
 from supervisor.web.metrics.machine import GPU, HOST
 from supervisor.web.metrics.workers import WORKER, Seen
@@ -64,8 +64,7 @@ class _Page(Struct, frozen=True):
         yield from _metrics(
             WORKER, [({"worker": worker.name}, Seen(worker, at_s)) for worker in status.workers]
         )
-        indices = {gpu.uuid: gpu.index for gpu in status.gpus}
-        yield ALERT.metric([({}, Raised(alert, indices)) for alert in self.alerts])
+        yield ALERT.metric([({}, raised) for raised in firing(self.alerts, status.gpus)])
 
 
 def _metrics(families: Iterable[Family[About]], subjects: Sequence[tuple[Labels, About]]) -> Iterator[Metric]:
