@@ -6,9 +6,11 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.model.phase import Cause, Phase
-from supervisor.model.report import MemoryReport, Progress
+from supervisor.model.report import Progress
 from supervisor.model.status import WorkerStatus
 from supervisor.web.metrics.family import Family, Point, counter, gauge, states
+
+_CAUSES: Final = tuple(cause.value for cause in Cause)
 
 
 class Seen(Struct, frozen=True):
@@ -44,16 +46,9 @@ def _restarts(seen: Seen) -> Iterator[Point]:
         yield "_total", {"cause": cause}, times.get(cause, 0)
 
 
-_CAUSES: Final = tuple(cause.value for cause in Cause)
-
-
-def _reported_memory(worker: WorkerStatus) -> MemoryReport | None:
-    return None if worker.reported is None else worker.reported.memory
-
-
 def _recoveries(seen: Seen) -> float | None:
-    told = _reported_memory(seen.worker)
-    return None if told is None else told.recoveries
+    told = seen.worker.reported
+    return None if told is None or told.memory is None else told.memory.recoveries
 
 
 def _started(seen: Seen) -> float | None:

@@ -12,7 +12,7 @@ import msgspec
 import yaml
 from msgspec import Meta, Struct
 
-from web.shipped import DASHBOARD, dashboard, panels, queries
+from web.metrics.shipped import DASHBOARD, dashboard, panels, queries
 
 COLUMNS = 24  # of Grafana's grid
 

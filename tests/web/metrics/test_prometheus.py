@@ -18,8 +18,8 @@ import pytest
 from supervisor.daemon.status import utc_text
 from supervisor.model.status import Status
 from supervisor.web.metrics import CONTENT_TYPE, render
-from web.scene import ALERTS, full
-from web.shipped import RULES, SCRAPE, Document, queries
+from web.metrics.scene import ALERTS, full
+from web.metrics.shipped import RULES, SCRAPE, Document, queries
 
 PATIENCE_S = 30.0
 TOKEN = "a-token-of-the-tests"

@@ -16,8 +16,6 @@ from support.daemon import hostile
 from support.fakenvml.state import GIB, FakeDriver
 from support.watching import WatchedDaemon
 
-pytest_plugins = ["support.gpu_fixtures"]
-
 
 @pytest.fixture
 def daemon(tmp_path: Path, driver: FakeDriver) -> Iterator[WatchedDaemon]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from supervisor.web.metrics import CHAPTERS
-from web.shipped import DASHBOARD, NAME, RULES, RULES_TESTS, SCRAPE, rules
+from web.metrics.shipped import DASHBOARD, NAME, RULES, RULES_TESTS, SCRAPE, rules
 
 NAMES = [
     "GPUMemoryExhaustion",

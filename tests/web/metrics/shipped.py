@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import yaml
 
-CHECKOUT: Final = Path(__file__).resolve().parents[2]
+CHECKOUT: Final = Path(__file__).resolve().parents[3]
 RULES: Final = CHECKOUT / "etc/prometheus/rules.yaml"
 SCRAPE: Final = CHECKOUT / "etc/prometheus/scrape.yaml"
 DASHBOARD: Final = CHECKOUT / "etc/grafana/dashboard.json"

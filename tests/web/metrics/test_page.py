@@ -12,7 +12,7 @@ from supervisor.model.phase import Cause, Phase
 from supervisor.model.status import SelfStatus, Status
 from supervisor.web.metrics import CHAPTERS, CONTENT_TYPE, render
 from support.control_desk import everything, worker
-from web.scene import ALERTS, full, unread
+from web.metrics.scene import ALERTS, full, unread
 
 GPU = {"gpu": "0", "uuid": "GPU-1"}
 CHAT = {"worker": "chat"}
