@@ -15,6 +15,8 @@ from msgspec import Struct
 from supervisor.cli.command import CommandError, Exit
 from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.places import find_places
+from supervisor.model.course import Course
+from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail
 from supervisor.model.news import Wish
 from supervisor.model.status import Status
@@ -82,6 +84,18 @@ class IncidentReply(Struct):
     incident: IncidentDetail
 
 
+class CoursesReply(Struct):
+    """The answer of Courses."""
+
+    courses: tuple[Course, ...]
+
+
+class NewsReply(Struct):
+    """The answer of News."""
+
+    news: News
+
+
 class PathReply(Struct):
     """The answer of LogFile."""
 
@@ -131,6 +145,14 @@ class Client:
     def incident(self, ident: str) -> IncidentDetail:
         """Return one incident with its timeline."""
         return self._call("Incident", {"ident": ident}, IncidentReply).incident
+
+    def courses(self, since_wall_s: float, slot_s: int) -> tuple[Course, ...]:
+        """Return the course of the memory of everything, one value for each slot."""
+        return self._call("Courses", {"since_wall_s": since_wall_s, "slot_s": slot_s}, CoursesReply).courses
+
+    def news(self, epoch: str | None, after: int, limit: int) -> News:
+        """Return what was told after a thing of this epoch, the newest `limit` at most."""
+        return self._call("News", {"epoch": epoch, "after": after, "limit": limit}, NewsReply).news
 
     def unit(self, worker: str) -> str | None:
         """Return the systemd unit of a worker, whose journal is its output; None where it has none."""

@@ -21,6 +21,7 @@ MODULES: Final[Mapping[str, str]] = {
     "restart": "wishes",
     "reset": "wishes",
     "reload": "reload",
+    "top": "top",
     "logs": "logs",
     "history": "history",
     "check-config": "config",

@@ -118,7 +118,7 @@ def _workers(workers: Sequence[WorkerStatus], columns: int, *, colour: bool) -> 
         ]
         cells[1] = coloured(cells[1], PHASE_COLOURS.get(worker.phase, "yellow"), on=colour)
         lines.append("  ".join(cells).rstrip())
-        for text, shade in _details(worker):
+        for text, shade in details_of(worker):
             lines += [coloured(line, shade, on=colour) for line in _wrapped(text, columns)]
     return lines
 
@@ -137,7 +137,7 @@ def _cells(worker: WorkerStatus) -> tuple[str, ...]:
     )
 
 
-def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
+def details_of(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     """Yield what has no column: why it is where it is, and why it was restarted last."""
     if worker.held:
         yield f"held: {worker.held}", "red"

@@ -214,11 +214,13 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
         if on_behalf is not None and len(on_behalf) > BEHALF_LENGTH:
             raise refusal(INVALID, parameter="on_behalf")
         speaks_for = "" if on_behalf is None else f", for {plain_text(' '.join(on_behalf.split()))}"
+        # Without a reason the one who asked is the reason; the history has to know whom it was done for.
+        why = f"{reason}{speaks_for}" if reason else ""
         asked = Asked(
             wish=wish,
             workers=tuple(dict.fromkeys(workers)),
             now=bool(now),
-            reason=plain_text(reason or ""),  # JSON can hold what is no Unicode, and no file can
+            reason=plain_text(why),  # JSON can hold what is no Unicode, and no file can
             by=f"{self._peer}{speaks_for}",
         )
         try:

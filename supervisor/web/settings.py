@@ -12,6 +12,7 @@ from msgspec import Struct
 from supervisor.config.targets import endpoint_of
 
 CREDENTIAL: Final = "web-token"  # below $CREDENTIALS_DIRECTORY: LoadCredential= of the unit
+BACKLOG: Final = 512
 TOKEN_SHORTEST: Final = 16
 TOKEN_LONGEST: Final = 1024
 
@@ -84,7 +85,7 @@ def _checked(content: bytes, where: str) -> str:
 
 
 def bind(settings: Settings) -> list[socket.socket]:
-    """Return sockets bound to where the settings say; OSError where it cannot be had.
+    """Return sockets that listen where the settings say; OSError where it cannot be had.
 
     Raises SettingsError for an address beyond this machine's own without a token.
     """
@@ -106,6 +107,7 @@ def _listening(family: int, address: tuple[object, ...]) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
+        sock.listen(BACKLOG)
         sock.setblocking(False)  # noqa: FBT003 - socket's signature
     except BaseException:
         sock.close()

@@ -26,6 +26,7 @@ STATUS_KEYS = [
     "gpu_missing",
     "dry_run",
     "history",
+    "supervisor",
 ]
 WORKER_KEYS = [
     "name",
@@ -55,6 +56,7 @@ WORKER_KEYS = [
     "needs_memory_bytes",
     "needs_vram_bytes",
     "reported",
+    "restarts_by_cause",
     "missing",
 ]
 

@@ -59,7 +59,8 @@ class WebFace:
         self.port = 0
 
     def command(self, *flags: str) -> list[str]:
-        return [sys.executable, "-m", "supervisor", "web", "--socket", str(self.control), *flags]
+        # What `gpu-supervisor web` becomes.
+        return [sys.executable, "-m", "supervisor.web", "--socket", str(self.control), *flags]
 
     def start(self, *flags: str) -> None:
         wanted = flags if "--listen" in flags else ("--listen", "127.0.0.1:0", *flags)
