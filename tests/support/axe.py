@@ -49,7 +49,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def axe(require: Callable[[object, str], None]) -> str:
     """Return the script."""
     archive = _archive()
-    require(_is_right(archive), f"axe-core {VERSION}: not fetched (npm and pytest --install, or scripts/test, do it)")
+    require(
+        _is_right(archive),
+        f"axe-core {VERSION}: not fetched (npm and pytest --install, or scripts/test, do it)",
+    )
     with tarfile.open(archive) as opened:
         member = opened.extractfile(MEMBER)
         assert member is not None

@@ -37,6 +37,7 @@ ENTER: Final = "\ue007"
 ESCAPE: Final = "\ue00c"
 
 Document = dict[str, Any]
+Value = Any  # whatever JSON holds
 
 
 class WebDriverError(Exception):
@@ -55,7 +56,7 @@ class Browser:
         opened = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
         self._path = f"/session/{opened['sessionId']}"
 
-    def _ask(self, method: str, path: str, body: object = None) -> Any:
+    def _ask(self, method: str, path: str, body: object = None) -> Value:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_S)
         content = None if body is None else json.dumps(body)
         with contextlib.closing(connection):
@@ -76,14 +77,16 @@ class Browser:
 
     def prefer(self, **media: str) -> None:
         """Set what the reader prefers: `color_scheme="dark"`, `reduced_motion="reduce"`."""
-        features = [{"name": f"prefers-{key.replace('_', '-')}", "value": value} for key, value in media.items()]
+        features = [
+            {"name": f"prefers-{key.replace('_', '-')}", "value": value} for key, value in media.items()
+        ]
         self.devtools("Emulation.setEmulatedMedia", features=features)
 
-    def devtools(self, command: str, **parameters: object) -> Any:
+    def devtools(self, command: str, **parameters: object) -> Value:
         """Give a command of the Chrome DevTools protocol."""
         return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
-    def run(self, script: str, *arguments: object) -> Any:
+    def run(self, script: str, *arguments: object) -> Value:
         """Return what a function body returns in the page; a promise is waited for."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
@@ -114,7 +117,9 @@ class Browser:
         deadline_s = time.monotonic() + within_s
         while not true():
             if time.monotonic() > deadline_s:
-                pytest.fail(f"still not so: {what}\n{self.run('return document.body.innerText')}\n{self.log()}")
+                pytest.fail(
+                    f"still not so: {what}\n{self.run('return document.body.innerText')}\n{self.log()}"
+                )
             time.sleep(0.05)
 
     def until_text(self, selector: str, pattern: str, within_s: float = WITHIN_S) -> str:

@@ -24,7 +24,9 @@ def look(browser: Browser, port: int) -> None:
     browser.prefer(color_scheme="light", reduced_motion="no-preference")
     browser.open(f"http://127.0.0.1:{port}/")
     browser.until_text("#link-word", "^live$")
-    browser.until(lambda: browser.run("return !document.querySelector('#main').ariaBusy"), "the page shows it")
+    browser.until(
+        lambda: browser.run("return !document.querySelector('#main').ariaBusy"), "the page shows it"
+    )
 
 
 def complaints(browser: Browser) -> list[str]:

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, before a real web face, a real daemon and a stand-in for the GPU driver."""
+"""The dashboard in a real browser: a real web face, a real daemon, a stand-in for the GPU driver."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +32,9 @@ def daemon(tmp_path: Path, driver: FakeDriver) -> Iterator[WatchedDaemon]:
 @pytest.fixture
 def face(tmp_path: Path, daemon: WatchedDaemon) -> Iterator[WebFace]:
     """Return the web face of a daemon with two workers; `embed` prints markup."""
-    daemon.begin(f"  chat: {{command: {SLEEPER}, gpus: [0], memory: {{cap: 1G}}}}\n  embed: {{command: {SPEAKER}}}\n")
+    daemon.begin(
+        f"  chat: {{command: {SLEEPER}, gpus: [0], memory: {{cap: 1G}}}}\n  embed: {{command: {SPEAKER}}}\n"
+    )
     daemon.until_phase("chat", "ready")
     daemon.until_phase("embed", "ready")
     with web_face(tmp_path, tmp_path / "run" / "control") as made:
@@ -79,7 +81,10 @@ def test_it_follows_the_memory_of_a_gpu_and_says_when_it_gets_short(
     driver.gpu(0).used = 66 * GIB
     assert "GPU 0 memory at 83 %, pressure high" in browser.until_text("#banner", "Warning")
     assert browser.text("#banner-degradation") == "No worker is degraded."
-    assert browser.text("#banner-said") == "Warning: GPU 0 memory at 83\u00a0%, pressure high. No worker is degraded."
+    assert (
+        browser.text("#banner-said")
+        == "Warning: GPU 0 memory at 83\u00a0%, pressure high. No worker is degraded."
+    )
     style = "return getComputedStyle(document.querySelector('#banner')).animationName"
     assert browser.run(style) == "none"
 
@@ -151,7 +156,9 @@ def test_stop_becomes_start(browser: Browser, face: WebFace, daemon: WatchedDaem
     browser.until(lambda: browser.shown("#confirm"), "it asks")
     browser.click("#confirm-yes")
     daemon.until_phase("chat", "stopped")
-    assert "1 of 2 workers ready · 1 stopped" in browser.until_text("#verdict", "stopped").replace("\u00a0", " ")
+    assert "1 of 2 workers ready · 1 stopped" in browser.until_text("#verdict", "stopped").replace(
+        "\u00a0", " "
+    )
 
     browser.click(row("chat", "[data-wish=start]"))
     browser.until_text("#confirm-title", "^Start chat\\?$")
@@ -178,7 +185,9 @@ def test_an_incident_opens_with_what_was_done_and_the_last_words_as_plain_text(
     assert "worker ready" in browser.until_text("#incident-timeline", "worker stopping")
     browser.until_text("#incident-log", "<img src=x onerror=alert\\(1\\)>")
     assert browser.run("return document.querySelectorAll('#incident img').length") == 0
-    browser.until(lambda: browser.run("return document.querySelector('#incident canvas') !== null"), "a chart")
+    browser.until(
+        lambda: browser.run("return document.querySelector('#incident canvas') !== null"), "a chart"
+    )
     assert "memory at most" in browser.text("#incident-chart-text")
 
     browser.type(ESCAPE)

@@ -9,15 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from support.browser import Browser
-from support.control_desk import GIB, worker
+from support.control_desk import GIB, serving, worker
 from support.page import browser
-from support.shown_machine import gpu, machine, reported
-from support.web_face import web_face
+from support.shown_machine import ShownDesk, gpu, machine, reported
+from support.web_face import WebFace, web_face
 
 pytestmark = pytest.mark.slow
 __all__ = ["browser"]
 
-Ask = Callable[..., Any]
+Value = Any  # whatever JSON holds
+Ask = Callable[..., Value]
 ASK = """
     const [module, name, given] = arguments;
     return import(`./static/${module}.js`).then((found) => found[name](...given));
@@ -26,12 +27,13 @@ ASK = """
 
 @pytest.fixture(scope="module")
 def ask(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Return a function that calls `name` of a module of the page; spaces that do not break become plain ones."""
+    """Return a function that calls `name` of a module of the page; its spaces become plain ones."""
     folder = tmp_path_factory.mktemp("web")
-    with web_face(folder, folder / "nobody-listens-here") as face:
+    control = folder / "control"
+    with serving(control, ShownDesk(machine())), web_face(folder, control) as face:
         browser.open(f"http://127.0.0.1:{face.port}/")
 
-        def asked(module: str, name: str, *given: object) -> Any:
+        def asked(module: str, name: str, *given: object) -> Value:
             answer = browser.run(ASK, module, name, msgspec.to_builtins(given))
             return msgspec.json.decode(msgspec.json.encode(answer).replace("\u00a0".encode(), b" "))
 
@@ -122,7 +124,9 @@ def test_the_banner_is_yellow_above_80_percent_and_red_above_85(
 def test_the_banner_says_who_is_fullest_and_who_stepped_back(ask: Ask) -> None:
     host = replace(machine().host, memory_available_bytes=12 * GIB, pressure="high")
     stepped = worker("embed", rung=2, reported=reported(level="critical"))
-    status = replace(machine(worker("chat"), stepped), host=host, gpus=(gpu(0, "GPU-0", 66, pressure="high"),))
+    status = replace(
+        machine(worker("chat"), stepped), host=host, gpus=(gpu(0, "GPU-0", 66, pressure="high"),)
+    )
     banner = ask("pressure", "banner", status)
     assert banner["title"] == "Host memory at 91 %, pressure high · GPU 0 memory at 83 %, pressure high"
     assert banner["degradation"] == "Degraded: embed (rung 2, reports critical)"
@@ -163,10 +167,12 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
         return import('./static/state.js').then(({NOTHING, after}) => {
           const first = after(NOTHING, {type: 'snapshot', status, alerts: []});
           const b = {...status.workers[1], phase: 'stopped'};
-          const second = after(first, {type: 'changes', status: {uptime_s: 5}, workers: [b, {...b, name: 'd'}], gone: ['c'], order: ['d', 'a', 'b']});
+          const workers = [b, {...b, name: 'd'}];
+          const told = {status: {uptime_s: 5}, workers, gone: ['c'], order: ['d', 'a', 'b']};
+          const second = after(first, {type: 'changes', ...told});
           return {
             names: second.status.workers.map((one) => `${one.name} ${one.phase}`),
-            kept: second.status.workers[1] === first.status.workers[0] && second.status.gpus === first.status.gpus,
+            kept: second.status.workers[1] === status.workers[0] && second.status.gpus === status.gpus,
             uptime: second.status.uptime_s,
             same: after(second, {type: 'event'}) === second,
             away: after(second, {type: 'heartbeat', stale_s: 9, daemon: 'away: gone'}).status.web.daemon,
@@ -183,7 +189,13 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
 
 
 def test_a_link_that_stays_lost_is_tried_less_often_and_not_by_all_at_once(ask: Ask) -> None:
-    assert [ask("link", "backoffMs", failures, 0) for failures in (0, 1, 5, 6, 60)] == [500, 1000, 16000, 30000, 30000]
+    assert [ask("link", "backoffMs", failures, 0) for failures in (0, 1, 5, 6, 60)] == [
+        500,
+        1000,
+        16000,
+        30000,
+        30000,
+    ]
     assert ask("link", "backoffMs", 60, 1) == 15000
 
 
@@ -194,21 +206,29 @@ def test_a_course_has_gaps_where_nothing_was_read(ask: Ask) -> None:
 
 
 def test_a_job_says_where_it_stands(ask: Ask) -> None:
-    job = {"job": "r7", "state": "queued", "position": 3, "batch_size": 12, "done": 0, "total": 40, "throughput": None, "eta_s": 90}
-    assert ask("worker_row", "jobTitle", job) == "r7 · 0 of 40 · queued"
-    assert ask("worker_row", "pace", job) == "place 3 in the queue · batches of 12 · 1 min 30 s left"
+    job = {
+        "job": "r7",
+        "state": "queued",
+        "position": 3,
+        "batch_size": 12,
+        "done": 0,
+        "total": 40,
+        "throughput": None,
+        "eta_s": 90,
+    }
+    assert ask("work", "jobTitle", job) == "r7 · 0 of 40 · queued"
+    assert ask("work", "pace", job) == "place 3 in the queue · batches of 12 · 1 min 30 s left"
     over = {**job, "state": "completed", "done": 40, "throughput": 34.123}
-    assert ask("worker_row", "pace", over) == "batches of 12 · 34.1/s"
+    assert ask("work", "pace", over) == "batches of 12 · 34.1/s"
 
 
-def test_every_file_of_the_dashboard_is_served_and_none_comes_from_elsewhere(tmp_path: Path) -> None:
+def test_every_file_of_the_dashboard_is_served_and_none_comes_from_elsewhere(face: WebFace) -> None:
     folder = Path(__file__).parents[2] / "supervisor" / "web" / "dashboard"
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     assert "vendor/uPlot.LICENSE" in files
-    with web_face(tmp_path, tmp_path / "nobody-listens-here") as face:
-        answers = {name: face.get(f"/static/{name}").status for name in files}
-        assert set(answers.values()) == {200}, answers
-        page = face.get("/")
+    answers = {name: face.get(f"/static/{name}").status for name in files}
+    assert set(answers.values()) == {200}, answers
+    page = face.get("/")
     assert b"://" not in page.body.replace(b"http://www.w3.org/", b"")
     assert b"style=" not in page.body
     assert "script-src 'self'" in page.headers["content-security-policy"]

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from supervisor.model.alert import AlertStatus
+from supervisor.model.plan import WebPlan
 from supervisor.model.status import WorkerStatus
 from support.browser import ENTER, Browser
 from support.control_desk import GIB, serving, worker
@@ -97,14 +99,18 @@ def test_what_is_held_waits_or_cannot_be_read_says_why_and_never_zero(
 def test_alerts_that_fire_come_first(browser: Browser, face: WebFace) -> None:
     look(browser, face.port)
     told = [
-        AlertStatus("HostMemoryLow", "warning", "resolved", "3GiB available", resolved_wall_s=1_763_692_640.0),
+        AlertStatus(
+            "HostMemoryLow", "warning", "resolved", "3GiB available", resolved_wall_s=1_763_692_640.0
+        ),
         AlertStatus("LeakForecast", "info", "pending", "embed reaches its cap", worker="embed"),
         AlertStatus("WorkerHeld", "warning", "firing", "transcribe is held", worker="transcribe"),
         AlertStatus("GPUMemoryExhaustion", "critical", "firing", "GPU 0 at 96 %", gpu=CHAT),
     ]
-    script = "return import('./static/alerts.js').then(({sorted}) => sorted(arguments[0]).map((one) => one.name))"
-    given = [{name: getattr(one, name) for name in one.__struct_fields__} for one in told]
-    assert browser.run(script.replace("arguments[0]", "given").replace("return", "const given = arguments[0]; return", 1), given) == [
+    script = """
+        const [told] = arguments;
+        return import('./static/alerts.js').then(({sorted}) => sorted(told).map((one) => one.name));
+    """
+    assert browser.run(script, msgspec.to_builtins(told)) == [
         "GPUMemoryExhaustion",
         "WorkerHeld",
         "LeakForecast",
@@ -112,11 +118,32 @@ def test_alerts_that_fire_come_first(browser: Browser, face: WebFace) -> None:
     ]
 
 
+def test_without_leave_to_act_there_are_no_buttons(browser: Browser, tmp_path: Path, desk: ShownDesk) -> None:
+    desk.web_plan = WebPlan(allow_actions=False)
+    with web_face(tmp_path, tmp_path / "control") as face:
+        look(browser, face.port)
+        browser.until_text("#read-only", "^Read only: web.allow_actions is false.$")
+        assert not browser.shown("[data-worker=chat] [data-wish=restart]")
+
+
+def test_what_keeps_people_out_would_be_found(browser: Browser, face: WebFace, axe: str) -> None:
+    look(browser, face.port)
+    browser.run("document.querySelector('#theme').removeAttribute('aria-label')")
+    browser.run("document.querySelector('#theme').replaceChildren()")
+    browser.run("document.querySelector('.point-text').style.color = 'silver'")
+    found = serious(browser, axe)
+    assert [line.partition(":")[0] for line in found] == ["button-name", "color-contrast"]
+
+
 def test_two_hundred_workers_stay_smooth(browser: Browser, face: WebFace, desk: ShownDesk) -> None:
     desk.now = machine(*crowd())
     look(browser, face.port)
-    browser.until(lambda: browser.run("return document.querySelectorAll('.worker').length") == CROWD, "all are there")
-    browser.until(lambda: browser.run("return document.querySelector('#workers canvas')?.width > 0"), "they are drawn")
+    browser.until(
+        lambda: browser.run("return document.querySelectorAll('.worker').length") == CROWD, "all are there"
+    )
+    browser.until(
+        lambda: browser.run("return document.querySelector('#workers canvas')?.width > 0"), "they are drawn"
+    )
     browser.run("""
         window.rows = [...document.querySelectorAll('.worker')];
         window.touched = new Set();
@@ -124,10 +151,15 @@ def test_two_hundred_workers_stay_smooth(browser: Browser, face: WebFace, desk: 
         new MutationObserver((all) => all.forEach((one) => {
           const row = (one.target.nodeType === 1 ? one.target : one.target.parentElement)?.closest('.worker');
           touched.add(row?.dataset.worker ?? one.target.id);
-        })).observe(document.querySelector('#workers'), {childList: true, subtree: true, characterData: true, attributes: true});
-        new PerformanceObserver((seen) => long.push(...seen.getEntries().map((one) => Math.round(one.duration)))).observe({type: 'longtask', buffered: true});
+        })).observe(document.querySelector('#workers'),
+          {childList: true, subtree: true, characterData: true, attributes: true});
+        new PerformanceObserver((seen) => {
+          long.push(...seen.getEntries().map((one) => Math.round(one.duration)));
+        }).observe({type: 'longtask', buffered: true});
     """)
-    drawn = browser.run("return [...document.querySelectorAll('#workers canvas')].filter((one) => one.width !== 300).length")
+    drawn = browser.run(
+        "return [...document.querySelectorAll('#workers canvas')].filter((one) => one.width !== 300).length"
+    )
     assert 0 < drawn < CROWD  # of 400 sparklines those that are seen, and no other
 
     changed = replace(desk.now.workers[7], memory_bytes=3 * GIB)
@@ -142,10 +174,14 @@ def test_two_hundred_workers_stay_smooth(browser: Browser, face: WebFace, desk: 
     same = "return [...document.querySelectorAll('.worker')].every((one, index) => one === rows[index])"
     assert browser.run(same) is True
     long_ms = browser.run("return long")
-    sys.stdout.write(f"\n{CROWD} workers: tasks of the page above 50 ms, in ms, the first of them building it: {long_ms}\n")
+    sys.stdout.write(
+        f"\n{CROWD} workers: tasks of the page above 50 ms, in ms, the first of them building it: {long_ms}\n"
+    )
 
     desk.now = replace(desk.now, workers=every[:-1])
-    browser.until(lambda: browser.run("return document.querySelectorAll('.worker').length") == CROWD - 1, "one left")
+    browser.until(
+        lambda: browser.run("return document.querySelectorAll('.worker').length") == CROWD - 1, "one left"
+    )
     assert complaints(browser) == []
 
 
@@ -211,7 +247,9 @@ def test_where_a_token_is_needed_it_is_asked_for(browser: Browser, tmp_path: Pat
         face.end()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)])
+@pytest.mark.parametrize(
+    ("scheme", "width"), [("light", 1440), ("dark", 1440), ("light", 390), ("dark", 390)]
+)
 def test_it_keeps_nobody_out_and_fits(
     browser: Browser, face: WebFace, axe: str, scheme: str, width: int
 ) -> None:
@@ -223,7 +261,9 @@ def test_it_keeps_nobody_out_and_fits(
     assert browser.run("return document.documentElement.scrollWidth") <= width
 
     browser.run("document.querySelector('.incident').click()")
-    browser.until(lambda: browser.run("return document.querySelector('#incident canvas') !== null"), "the chart")
+    browser.until(
+        lambda: browser.run("return document.querySelector('#incident canvas') !== null"), "the chart"
+    )
     assert serious(browser, axe) == []
     browser.click("#incident-close")
     browser.run("document.querySelector('[data-wish=stop]').click()")
@@ -253,9 +293,15 @@ def test_the_colours_can_be_chosen_and_are_remembered(browser: Browser, face: We
 def test_pictures_of_it_are_kept(browser: Browser, face: WebFace, pictures: Path) -> None:
     look(browser, face.port)
     browser.until_text("#incidents", "transcribe")
-    browser.until(lambda: browser.run("return document.querySelector('#workers canvas')?.width > 0"), "the sparklines")
+    browser.until(
+        lambda: browser.run("return document.querySelector('#workers canvas')?.width > 0"), "the sparklines"
+    )
     browser.prefer(color_scheme="light", reduced_motion="reduce")
-    for name, scheme, width, height in (("light", "light", 1440, 1000), ("dark", "dark", 1440, 1000), ("phone", "light", 390, 844)):
+    for name, scheme, width, height in (
+        ("light", "light", 1440, 1000),
+        ("dark", "dark", 1440, 1000),
+        ("phone", "light", 390, 844),
+    ):
         browser.size(width, height, phone=width < 400)
         browser.prefer(color_scheme=scheme, reduced_motion="reduce")
         browser.screenshot(pictures / f"{name}.png", whole=width < 400)

@@ -8,10 +8,30 @@ import { Refused, wish as send } from "./server.js";
 
 /** @type {Record<string, {title: string, text: string, button: string, now: boolean}>} */
 const WISHES = {
-  restart: { title: "Restart", text: "It finishes its requests, is stopped, gives its memory back, and is started again.", button: "Restart", now: true },
-  stop: { title: "Stop", text: "It finishes its requests and is stopped. It stays down until somebody starts it.", button: "Stop", now: true },
-  start: { title: "Start", text: "It is started as soon as there is room for it.", button: "Start", now: false },
-  reset: { title: "Reset", text: "What is held is released, and a degraded worker gets its full settings back at its next start.", button: "Reset", now: false },
+  restart: {
+    title: "Restart",
+    text: "It finishes its requests, is stopped, gives its memory back, and is started again.",
+    button: "Restart",
+    now: true,
+  },
+  stop: {
+    title: "Stop",
+    text: "It finishes its requests and is stopped. It stays down until somebody starts it.",
+    button: "Stop",
+    now: true,
+  },
+  start: {
+    title: "Start",
+    text: "It is started as soon as there is room for it.",
+    button: "Start",
+    now: false,
+  },
+  reset: {
+    title: "Reset",
+    text: "What is held is released, and a degraded worker gets its full settings back at its next start.",
+    button: "Reset",
+    now: false,
+  },
 };
 
 export class Actions {
@@ -31,7 +51,10 @@ export class Actions {
       this.#send();
     });
     // Enter that opened the dialog, and is still held down, does not confirm it.
-    this.dialog.addEventListener("keydown", (event) => event.key === "Enter" && event.repeat && event.preventDefault());
+    this.dialog.addEventListener(
+      "keydown",
+      (event) => event.key === "Enter" && event.repeat && event.preventDefault(),
+    );
   }
 
   /** @param {string} wish @param {Worker} worker */

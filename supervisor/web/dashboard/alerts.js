@@ -11,13 +11,18 @@ const SEVERITIES = ["critical", "warning", "info"];
 
 /** @param {Alert[]} alerts */
 export function sorted(alerts) {
-  const rank = (/** @type {Alert} */ one) => STATES.indexOf(one.state) * 10 + SEVERITIES.indexOf(one.severity);
+  const rank = (/** @type {Alert} */ one) =>
+    STATES.indexOf(one.state) * 10 + SEVERITIES.indexOf(one.severity);
   return [...alerts].sort((one, two) => rank(one) - rank(two) || two.since_wall_s - one.since_wall_s);
 }
 
 export class Alerts {
   constructor() {
-    this.list = new Keyed(byId("alerts"), (/** @type {Alert} */ one) => [one.name, one.worker, one.gpu].join(" "), build);
+    this.list = new Keyed(
+      byId("alerts"),
+      (/** @type {Alert} */ one) => [one.name, one.worker, one.gpu].join(" "),
+      build,
+    );
     /** @type {Alert[] | null} */
     this.shown = null;
   }
@@ -34,12 +39,33 @@ export class Alerts {
 
 function build() {
   const drawing = icon("high");
-  const [name, state, summary, since] = ["strong", "span", "span", "span"].map((tag) => make(/** @type {"span"} */ (tag)));
+  const [name, state, summary, since] = ["strong", "span", "span", "span"].map((tag) =>
+    make(/** @type {"span"} */ (tag)),
+  );
   const runbook = make("a", { rel: "noreferrer", target: "_blank", text: "runbook" });
   since.className = "faint";
-  const element = make("li", { class: "alert" }, drawing, make("div", { class: "alert-text" }, make("span", { class: "alert-head" }, name, make("span", { class: "chip" }, state)), summary, since, runbook));
+  const element = make(
+    "li",
+    { class: "alert" },
+    drawing,
+    make(
+      "div",
+      { class: "alert-text" },
+      make("span", { class: "alert-head" }, name, make("span", { class: "chip" }, state)),
+      summary,
+      since,
+      runbook,
+    ),
+  );
   const show = (/** @type {Alert} */ alert) => {
-    const level = alert.state === "resolved" ? "normal" : alert.severity === "critical" ? "critical" : alert.severity === "warning" ? "high" : "calm";
+    const level =
+      alert.state === "resolved"
+        ? "normal"
+        : alert.severity === "critical"
+          ? "critical"
+          : alert.severity === "warning"
+            ? "high"
+            : "calm";
     setAttribute(element, "data-level", level);
     setAttribute(/** @type {Element} */ (state.parentElement), "data-level", level);
     setIcon(drawing, alert.state === "resolved" ? "ok" : alert.severity === "critical" ? "critical" : "high");
@@ -47,7 +73,12 @@ function build() {
     setText(state, `${alert.state}, ${alert.severity}`);
     setText(summary, alert.summary);
     const now = Date.now() / 1000;
-    setText(since, alert.resolved_wall_s === null ? `since ${moment(alert.since_wall_s, now)}` : `over since ${moment(alert.resolved_wall_s, now)}`);
+    setText(
+      since,
+      alert.resolved_wall_s === null
+        ? `since ${moment(alert.since_wall_s, now)}`
+        : `over since ${moment(alert.resolved_wall_s, now)}`,
+    );
     const link = alert.runbook !== null && /^https?:\/\//.test(alert.runbook);
     setShown(runbook, link);
     if (link) setAttribute(runbook, "href", alert.runbook);

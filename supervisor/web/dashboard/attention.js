@@ -35,10 +35,14 @@ function ofGpu(gpu) {
     return [{ urgency: "critical", subject, text: `quarantined: ${gpu.quarantine}` }];
   }
   if (gpu.state !== "ok") {
-    return [{ urgency: "critical", subject, text: `${gpu.state}: ${gpu.missing.state ?? "no reason given"}` }];
+    return [
+      { urgency: "critical", subject, text: `${gpu.state}: ${gpu.missing.state ?? "no reason given"}` },
+    ];
   }
   if (gpu.read_age_s > OLD_S) {
-    return [{ urgency: "high", subject, text: `not read for ${span(gpu.read_age_s)}: the driver does not answer` }];
+    return [
+      { urgency: "high", subject, text: `not read for ${span(gpu.read_age_s)}: the driver does not answer` },
+    ];
   }
   return [];
 }
@@ -47,7 +51,13 @@ function ofGpu(gpu) {
 function ofWorker(worker) {
   if (worker.held) return [{ urgency: "critical", subject: worker.name, text: `held: ${worker.held}` }];
   if (worker.forecast_s !== null && worker.phase === "ready") {
-    return [{ urgency: "high", subject: worker.name, text: `heads for its cap, in about ${about(worker.forecast_s)}` }];
+    return [
+      {
+        urgency: "high",
+        subject: worker.name,
+        text: `heads for its cap, in about ${about(worker.forecast_s)}`,
+      },
+    ];
   }
   return [];
 }
@@ -70,8 +80,13 @@ function ofDaemon(status) {
  */
 export function verdict(status, found) {
   const urgent = found.filter((one) => one.urgency !== "info");
-  const level = urgent.some((one) => one.urgency === "critical") ? "critical" : urgent.length ? "high" : "normal";
-  const title = urgent.length === 0 ? "All is well" : `${count(urgent.length, "thing needs", "things need")} a look`;
+  const level = urgent.some((one) => one.urgency === "critical")
+    ? "critical"
+    : urgent.length
+      ? "high"
+      : "normal";
+  const title =
+    urgent.length === 0 ? "All is well" : `${count(urgent.length, "thing needs", "things need")} a look`;
   return { level, title, detail: phases(status.workers) };
 }
 
@@ -83,6 +98,9 @@ export function phases(workers) {
   for (const { phase } of workers) counts.set(phase, (counts.get(phase) ?? 0) + 1);
   const ready = counts.get("ready") ?? 0;
   counts.delete("ready");
-  const first = ready === workers.length ? `${workers.length === 1 ? "The worker is" : `All ${ready} workers are`} ready` : `${ready} of ${count(workers.length, "worker")} ready`;
+  const first =
+    ready === workers.length
+      ? `${workers.length === 1 ? "The worker is" : `All ${ready} workers are`} ready`
+      : `${ready} of ${count(workers.length, "worker")} ready`;
   return [first, ...[...counts].map(([phase, number]) => `${number} ${phase}`)].join(" · ");
 }

@@ -18,10 +18,24 @@ import uPlot from "./vendor/uPlot.esm.js";
 export function seriesOf(samples, incident, caps) {
   const rows = samples.filter(({ row }) => isOf(row, incident)).sort((one, two) => one.wall_s - two.wall_s);
   const at = rows.map((sample) => sample.wall_s);
-  const line = (/** @type {string} */ label, /** @type {string} */ paint, /** @type {string} */ key) => ({ label, paint, dash: false, values: rows.map(({ row }) => row[key] ?? null) });
-  const flat = (/** @type {string} */ label, /** @type {string} */ paint, /** @type {number | null} */ value) => ({ label, paint, dash: true, values: at.map(() => value) });
+  const line = (/** @type {string} */ label, /** @type {string} */ paint, /** @type {string} */ key) => ({
+    label,
+    paint,
+    dash: false,
+    values: rows.map(({ row }) => row[key] ?? null),
+  });
+  const flat = (
+    /** @type {string} */ label,
+    /** @type {string} */ paint,
+    /** @type {number | null} */ value,
+  ) => ({ label, paint, dash: true, values: at.map(() => value) });
   const all = incident.worker
-    ? [line("memory", "--level-normal", "memory_bytes"), flat("memory cap", "--level-normal", caps.memory), line("VRAM", "--second", "vram_bytes"), flat("VRAM cap", "--second", caps.vram)]
+    ? [
+        line("memory", "--level-normal", "memory_bytes"),
+        flat("memory cap", "--level-normal", caps.memory),
+        line("VRAM", "--second", "vram_bytes"),
+        flat("VRAM cap", "--second", caps.vram),
+      ]
     : incident.gpu
       ? [line("GPU memory used", "--level-normal", "memory_used_bytes")]
       : [line("host memory available", "--level-normal", "memory_available_bytes")];
@@ -50,7 +64,9 @@ export class Chart {
     this.drawn = drawn;
     this.incident = incident;
     this.plot = this.#made();
-    this.watch = new ResizeObserver(() => this.plot.setSize({ width: parent.clientWidth || 300, height: this.#height() }));
+    this.watch = new ResizeObserver(() =>
+      this.plot.setSize({ width: parent.clientWidth || 300, height: this.#height() }),
+    );
     this.watch.observe(parent);
     this.forgetColours = onColours(() => this.plot.redraw());
   }
@@ -61,27 +77,60 @@ export class Chart {
 
   #made() {
     const { at, series } = this.drawn;
-    const axis = { stroke: () => colour("--text-muted"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axis = {
+      stroke: () => colour("--text-muted"),
+      grid: { stroke: () => colour("--line"), width: 1 },
+      ticks: { show: false },
+      font: "12px system-ui, sans-serif",
+    };
     /** @type {any} */
     const options = {
       width: this.parent.clientWidth || 600,
       height: this.#height(),
       legend: { live: true },
       cursor: { drag: { setScale: false }, points: { size: 6 } },
-      scales: { y: { range: (/** @type {unknown} */ _, /** @type {unknown} */ __, /** @type {number} */ most) => [0, most * 1.08 || 1] } },
+      scales: {
+        y: {
+          range: (/** @type {unknown} */ _, /** @type {unknown} */ __, /** @type {number} */ most) => [
+            0,
+            most * 1.08 || 1,
+          ],
+        },
+      },
       axes: [
-        { ...axis, values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) => splits.map((split) => clock(split)), space: 80, size: 34 },
-        { ...axis, values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) => splits.map((split) => size(split)), size: 70, incrs: steps() },
+        {
+          ...axis,
+          values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) =>
+            splits.map((split) => clock(split)),
+          space: 80,
+          size: 34,
+        },
+        {
+          ...axis,
+          values: (/** @type {unknown} */ _, /** @type {number[]} */ splits) =>
+            splits.map((split) => size(split)),
+          size: 70,
+          incrs: steps(),
+        },
       ],
       series: [
-        { label: "time", value: (/** @type {unknown} */ _, /** @type {number | null} */ value) => (value === null ? "–" : clock(value)) },
+        {
+          label: "time",
+          value: (/** @type {unknown} */ _, /** @type {number | null} */ value) =>
+            value === null ? "–" : clock(value),
+        },
         ...series.map((one) => ({
           label: one.label,
           stroke: () => colour(one.paint),
           width: one.dash ? 1 : 2,
           dash: one.dash ? [4, 4] : undefined,
           points: { show: at.length < 3 && !one.dash },
-          value: (/** @type {unknown} */ _, /** @type {number | null} */ value, /** @type {number} */ __, /** @type {number | null} */ index) => (index === null ? "–" : value === null ? "unknown" : size(value)),
+          value: (
+            /** @type {unknown} */ _,
+            /** @type {number | null} */ value,
+            /** @type {number} */ __,
+            /** @type {number | null} */ index,
+          ) => (index === null ? "–" : value === null ? "unknown" : size(value)),
         })),
       ],
       hooks: { draw: [(/** @type {any} */ plot) => marks(plot, this.incident)] },
@@ -107,7 +156,10 @@ function steps() {
 /** Upright lines where it began and where it ended. @param {any} plot @param {Incident} incident */
 function marks(plot, { opened_wall_s: opened, closed_wall_s: closed }) {
   const { ctx: paper, bbox } = plot;
-  for (const [at, paint] of /** @type {[number | null, string][]} */ ([[opened, "--level-critical"], [closed, "--level-normal"]])) {
+  for (const [at, paint] of /** @type {[number | null, string][]} */ ([
+    [opened, "--level-critical"],
+    [closed, "--level-normal"],
+  ])) {
     if (at === null) continue;
     const x = Math.round(plot.valToPos(at, "x", true)) + 0.5;
     if (x < bbox.left || x > bbox.left + bbox.width) continue;

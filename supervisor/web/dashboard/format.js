@@ -29,7 +29,12 @@ export function sizeOf(used, total) {
     : `${one.value}\u00a0${one.unit} of ${all.value}\u00a0${all.unit}`;
 }
 
-const PARTS = /** @type {const} */ ([["d", 86400], ["h", 3600], ["min", 60], ["s", 1]]);
+const PARTS = /** @type {const} */ ([
+  ["d", 86400],
+  ["h", 3600],
+  ["min", 60],
+  ["s", 1],
+]);
 
 /** The two largest parts of a time: `1 h 12 min`, `45 s`, `0.3 s`. @param {number} seconds @returns {string} */
 export function span(seconds) {

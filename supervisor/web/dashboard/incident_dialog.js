@@ -52,7 +52,10 @@ export class IncidentDialog {
 
   /** @param {Detail} detail */
   async #show({ incident, timeline, samples, log_tail: log }) {
-    setText(byId("incident-title"), [incident.worker ?? incident.gpu ?? "The machine", incident.cause].filter(Boolean).join(": "));
+    setText(
+      byId("incident-title"),
+      [incident.worker ?? incident.gpu ?? "The machine", incident.cause].filter(Boolean).join(": "),
+    );
     setProse(byId("incident-reason"), incident.reason);
     byId("incident-facts").append(...facts(incident));
     byId("incident-timeline").append(...timeline.map((entry) => step(entry, incident.opened_wall_s)));
@@ -85,7 +88,9 @@ function facts(incident) {
     ...(incident.gpu ? [["GPU", incident.gpu]] : []),
     ...Object.entries(incident.fields).map(([key, value]) => [fieldName(key), field(key, value)]),
   ];
-  return known.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { text: value })));
+  return known.map(([name, value]) =>
+    make("div", {}, make("dt", { text: name }), make("dd", { text: value })),
+  );
 }
 
 /** @param {Entry} entry @param {number} beganS */
@@ -96,7 +101,11 @@ function step(entry, beganS) {
   return make(
     "li",
     { "data-level": entry.level },
-    make("time", { datetime: new Date(entry.wall_s * 1000).toISOString(), title: clock(entry.wall_s), text: after >= 0 ? `+${span(after)}` : span(after) }),
+    make("time", {
+      datetime: new Date(entry.wall_s * 1000).toISOString(),
+      title: clock(entry.wall_s),
+      text: after >= 0 ? `+${span(after)}` : span(after),
+    }),
     make("span", { class: "step-what" }, make("strong", { text: entry.event }), reason),
   );
 }

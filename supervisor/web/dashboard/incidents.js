@@ -38,7 +38,11 @@ export class Incidents {
     this.most = FIRST;
     this.timer = 0;
     this.soon = false; // it is asked again in a moment
-    this.list = new Keyed(byId("incidents"), (/** @type {Incident} */ one) => one.id, () => this.#build());
+    this.list = new Keyed(
+      byId("incidents"),
+      (/** @type {Incident} */ one) => one.id,
+      () => this.#build(),
+    );
     this.worker = /** @type {HTMLSelectElement} */ (byId("incidents-worker"));
     this.worker.addEventListener("input", () => this.#show());
     byId("incidents-more").addEventListener("click", () => {
@@ -58,7 +62,10 @@ export class Incidents {
       this.#offerWorkers();
       this.#show();
     } catch (refused) {
-      setText(byId("incidents-fault"), `The history cannot be shown: ${/** @type {Error} */ (refused).message}`);
+      setText(
+        byId("incidents-fault"),
+        `The history cannot be shown: ${/** @type {Error} */ (refused).message}`,
+      );
     }
     setShown(byId("incidents-fault"), byId("incidents-fault").textContent !== "");
   }
@@ -82,7 +89,10 @@ export class Incidents {
     if (names.join() === offered.join()) return;
     const wanted = this.worker.value;
     const kept = wanted === "" || names.includes(wanted) ? names : [wanted, ...names];
-    this.worker.replaceChildren(this.worker.options[0], ...kept.map((name) => make("option", { value: name, text: name })));
+    this.worker.replaceChildren(
+      this.worker.options[0],
+      ...kept.map((name) => make("option", { value: name, text: name })),
+    );
     this.worker.value = wanted;
   }
 
@@ -92,24 +102,43 @@ export class Incidents {
     setText(byId("incidents-count"), String(found.length));
     setShown(byId("incidents-more"), found.length > this.most);
     setText(byId("incidents-more"), `Show all ${found.length}`);
-    setText(byId("incidents-none"), this.worker.value ? `No incident of ${this.worker.value} in the last 24 hours.` : "No incident in the last 24 hours.");
+    setText(
+      byId("incidents-none"),
+      this.worker.value
+        ? `No incident of ${this.worker.value} in the last 24 hours.`
+        : "No incident in the last 24 hours.",
+    );
     setShown(byId("incidents-none"), found.length === 0);
     this.#drawStrip(found);
   }
 
   #build() {
     const drawing = icon("critical");
-    const [time, who, cause, reason, end] = ["time", "who", "cause", "reason", "ending"].map((name) => make("span", { class: `incident-${name}` }));
+    const [time, who, cause, reason, end] = ["time", "who", "cause", "reason", "ending"].map((name) =>
+      make("span", { class: `incident-${name}` }),
+    );
     let id = "";
     const element = make(
       "li",
       {},
-      make("button", { type: "button", class: "incident", onclick: () => this.open(id) }, make("span", { class: "incident-dot" }, drawing), time, make("span", { class: "incident-what" }, who, cause), reason, end),
+      make(
+        "button",
+        { type: "button", class: "incident", onclick: () => this.open(id) },
+        make("span", { class: "incident-dot" }, drawing),
+        time,
+        make("span", { class: "incident-what" }, who, cause),
+        reason,
+        end,
+      ),
     );
     const show = (/** @type {Incident} */ incident) => {
       id = incident.id;
       setAttribute(element, "data-level", weight(incident));
-      setAttribute(/** @type {Element} */ (drawing.firstElementChild), "href", `#icon-${{ high: "busy", calm: "restart", critical: "critical" }[weight(incident)]}`);
+      setAttribute(
+        /** @type {Element} */ (drawing.firstElementChild),
+        "href",
+        `#icon-${{ high: "busy", calm: "restart", critical: "critical" }[weight(incident)]}`,
+      );
       setText(time, moment(incident.opened_wall_s, Date.now() / 1000));
       setText(who, incident.worker ?? incident.gpu ?? "machine");
       setText(cause, incident.cause ?? "");
@@ -127,7 +156,15 @@ export class Incidents {
     const hour = 3600;
     const hours = [];
     for (let at = Math.ceil((nowS - DAY_S) / hour) * hour; at < nowS; at += hour) hours.push(at);
-    const marks = hours.map((at) => makeSvg("line", { class: new Date(at * 1000).getHours() % 6 === 0 ? "strip-noon" : "strip-hour", x1: x(at), x2: x(at), y1: 6, y2: 34 }));
+    const marks = hours.map((at) =>
+      makeSvg("line", {
+        class: new Date(at * 1000).getHours() % 6 === 0 ? "strip-noon" : "strip-hour",
+        x1: x(at),
+        x2: x(at),
+        y1: 6,
+        y2: 34,
+      }),
+    );
     const stacks = new Map();
     const dots = [...found].reverse().map((one) => {
       const column = Math.round(x(one.opened_wall_s) / 12);
@@ -135,18 +172,31 @@ export class Incidents {
       stacks.set(column, height + 1);
       return dot(weight(one), x(one.opened_wall_s), 28 - Math.min(3, height) * 8);
     });
-    strip.replaceChildren(makeSvg("line", { class: "strip-line", x1: 0, x2: 1000, y1: 35, y2: 35 }), ...marks, ...dots);
+    strip.replaceChildren(
+      makeSvg("line", { class: "strip-line", x1: 0, x2: 1000, y1: 35, y2: 35 }),
+      ...marks,
+      ...dots,
+    );
     const labels = hours.filter((at) => new Date(at * 1000).getHours() % 6 === 0);
-    byId("strip-labels").replaceChildren(...labels.map((at) => {
-      const label = make("span", { text: clock(at).slice(0, 5) });
-      label.style.left = `clamp(1.2rem, ${x(at) / 10}%, calc(100% - 1.2rem))`;
-      return label;
-    }));
+    byId("strip-labels").replaceChildren(
+      ...labels.map((at) => {
+        const label = make("span", { text: clock(at).slice(0, 5) });
+        label.style.left = `clamp(1.2rem, ${x(at) / 10}%, calc(100% - 1.2rem))`;
+        return label;
+      }),
+    );
     setText(byId("strip-summary"), `${count(found.length, "incident")} in the last 24 hours`);
   }
 }
 
 /** A line without length: its round ends stay round however the strip is stretched. @param {string} level @param {number} x @param {number} y */
 function dot(level, x, y) {
-  return makeSvg("line", { class: "strip-dot", "data-level": level, x1: x.toFixed(1), x2: x.toFixed(1), y1: y, y2: y });
+  return makeSvg("line", {
+    class: "strip-dot",
+    "data-level": level,
+    x1: x.toFixed(1),
+    x2: x.toFixed(1),
+    y1: y,
+    y2: y,
+  });
 }

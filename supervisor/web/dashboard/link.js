@@ -95,7 +95,10 @@ export class Link {
   #become(change) {
     const before = this.state;
     this.state = { ...before, ...change };
-    const told = this.state.kind === before.kind && this.state.retryMs === before.retryMs && this.state.why === before.why;
+    const told =
+      this.state.kind === before.kind &&
+      this.state.retryMs === before.retryMs &&
+      this.state.why === before.why;
     if (!told) this.tell(this.state);
   }
 }

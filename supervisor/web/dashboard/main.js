@@ -71,7 +71,8 @@ function refresh() {
 /** A refused link may be one that wants a token. @param {import("./link.js").LinkState} now */
 async function linkChanged(now) {
   showFreshness();
-  if (now.kind === "lost" && now.retryMs !== null && !(await signingIn.check())) link.rest("a token is needed");
+  if (now.kind === "lost" && now.retryMs !== null && !(await signingIn.check()))
+    link.rest("a token is needed");
 }
 
 /** Show once a frame at most, however much is told. */
@@ -96,12 +97,20 @@ function show() {
 function showFreshness() {
   const { kind, sinceMs, why } = freshness(link.state, state.status, Date.now());
   setAttribute(document.documentElement, "data-link", kind);
-  const said = kind === "live" ? "live" : kind === "connecting" ? "connecting" : `stale since ${clock((sinceMs ?? 0) / 1000)}`;
+  const said =
+    kind === "live"
+      ? "live"
+      : kind === "connecting"
+        ? "connecting"
+        : `stale since ${clock((sinceMs ?? 0) / 1000)}`;
   setText(byId("link-word"), said);
   setText(byId("link-why"), why);
   setShown(byId("link-why"), why !== "");
   setShown(byId("retry"), link.state.kind === "lost" && link.state.retryMs !== null);
-  setText(byId("taken-at"), state.status === null ? "" : `read ${clock(Date.parse(state.status.taken_at) / 1000)}`);
+  setText(
+    byId("taken-at"),
+    state.status === null ? "" : `read ${clock(Date.parse(state.status.taken_at) / 1000)}`,
+  );
 }
 
 /** @param {string} text */

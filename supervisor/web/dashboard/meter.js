@@ -18,7 +18,14 @@ export class Meter {
     this.fill = make("span", { class: "meter-fill" });
     this.element = make(
       "span",
-      { class: `meter ${kind}`, role: "meter", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100", "aria-valuenow": "0" },
+      {
+        class: `meter ${kind}`,
+        role: "meter",
+        "aria-label": label,
+        "aria-valuemin": "0",
+        "aria-valuemax": "100",
+        "aria-valuenow": "0",
+      },
       this.fill,
     );
     this.shown = -1;

@@ -10,7 +10,13 @@ import { banner } from "./pressure.js";
 /** @import {Status} from "./types.js" */
 /** @import {Point} from "./attention.js" */
 
-const ICONS = /** @type {Record<string, string>} */ ({ normal: "ok", info: "info", high: "high", critical: "critical", extreme: "extreme" });
+const ICONS = /** @type {Record<string, string>} */ ({
+  normal: "ok",
+  info: "info",
+  high: "high",
+  critical: "critical",
+  extreme: "extreme",
+});
 
 export class Overview {
   constructor() {
@@ -43,8 +49,16 @@ export class Overview {
   #showBanner(status, trouble) {
     const told = banner(status);
     setShown(this.banner, told !== null);
-    setText(document.querySelector("title") ?? this.banner, `${told ? `${told.title} · ` : trouble}gpu-supervisor`);
-    this.#say(told?.key ?? "", told ? `${told.level === "high" ? "Warning" : "Alarm"}: ${told.title}. ${told.degradation}` : "Memory is below 80 % again");
+    setText(
+      document.querySelector("title") ?? this.banner,
+      `${told ? `${told.title} · ` : trouble}gpu-supervisor`,
+    );
+    this.#say(
+      told?.key ?? "",
+      told
+        ? `${told.level === "high" ? "Warning" : "Alarm"}: ${told.title}. ${told.degradation}`
+        : "Memory is below 80 % again",
+    );
     if (told === null) return;
     setAttribute(this.banner, "data-level", told.level);
     setIcon(this.bannerIcon, ICONS[told.level]);
@@ -63,7 +77,14 @@ export class Overview {
 
 /** @param {Status} status */
 function about(status) {
-  return [`gpu-supervisor ${status.version}`, `launcher ${status.launcher}`, `up ${span(status.uptime_s)}`, status.config].filter(Boolean).join(" · ");
+  return [
+    `gpu-supervisor ${status.version}`,
+    `launcher ${status.launcher}`,
+    `up ${span(status.uptime_s)}`,
+    status.config,
+  ]
+    .filter(Boolean)
+    .join(" · ");
 }
 
 /** @param {Point} point */
@@ -75,8 +96,17 @@ function pointKey(point) {
 function buildPoint(point) {
   const text = make("span", { class: "point-text" });
   setProse(text, point.text);
-  const element = make("li", { class: "point", "data-level": point.urgency }, make("span", { class: "point-icon" }), make("strong", { text: point.subject }), text);
-  /** @type {HTMLElement} */ (element.firstElementChild).append(icon(ICONS[point.urgency]), make("span", { class: "unseen", text: point.urgency === "info" ? "note" : point.urgency }));
+  const element = make(
+    "li",
+    { class: "point", "data-level": point.urgency },
+    make("span", { class: "point-icon" }),
+    make("strong", { text: point.subject }),
+    text,
+  );
+  /** @type {HTMLElement} */ (element.firstElementChild).append(
+    icon(ICONS[point.urgency]),
+    make("span", { class: "unseen", text: point.urgency === "info" ? "note" : point.urgency }),
+  );
   return { element, show: () => {} };
 }
 
@@ -84,12 +114,25 @@ function buildPoint(point) {
 export function freshness(link, status, nowMs) {
   if (link.kind !== "live") {
     const sinceMs = link.heardMs;
-    const retry = link.retryMs === null ? "trying again" : `next try in ${span(Math.max(1, Math.round((link.retryMs - nowMs) / 1000)))}`;
-    return { kind: sinceMs === null ? "connecting" : "stale", sinceMs, why: [link.why, retry].filter(Boolean).join("; ") };
+    const retry =
+      link.retryMs === null
+        ? "trying again"
+        : `next try in ${span(Math.max(1, Math.round((link.retryMs - nowMs) / 1000)))}`;
+    return {
+      kind: sinceMs === null ? "connecting" : "stale",
+      sinceMs,
+      why: [link.why, retry].filter(Boolean).join("; "),
+    };
   }
   const daemon = status?.web?.daemon ?? "ok";
   const staleMs = (status?.web?.stale_s ?? 0) * 1000;
-  if (daemon !== "ok") return { kind: "stale", sinceMs: (link.heardMs ?? nowMs) - staleMs, why: `the daemon is ${daemon}` };
-  if (staleMs > OLD_S * 1000) return { kind: "stale", sinceMs: (link.heardMs ?? nowMs) - staleMs, why: "the daemon's loop does not turn" };
+  if (daemon !== "ok")
+    return { kind: "stale", sinceMs: (link.heardMs ?? nowMs) - staleMs, why: `the daemon is ${daemon}` };
+  if (staleMs > OLD_S * 1000)
+    return {
+      kind: "stale",
+      sinceMs: (link.heardMs ?? nowMs) - staleMs,
+      why: "the daemon's loop does not turn",
+    };
   return { kind: "live", sinceMs: null, why: "" };
 }

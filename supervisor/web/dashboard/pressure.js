@@ -65,10 +65,15 @@ export function degradation(workers) {
       level === "normal" ? "" : `reports ${level}`,
       steps > 0 ? `${steps} ${steps === 1 ? "step" : "steps"} down` : "",
     ].filter(Boolean);
-    return said.length ? [{ text: `${one.name} (${said.join(", ")})`, weight: one.rung * 10 + steps + LEVELS.indexOf(level) }] : [];
+    return said.length
+      ? [{ text: `${one.name} (${said.join(", ")})`, weight: one.rung * 10 + steps + LEVELS.indexOf(level) }]
+      : [];
   });
   if (words.length === 0) return "No worker is degraded.";
   words.sort((one, two) => two.weight - one.weight);
   const more = words.length > 4 ? ` · and ${words.length - 4} more` : "";
-  return `Degraded: ${words.slice(0, 4).map((one) => one.text).join(" · ")}${more}`;
+  return `Degraded: ${words
+    .slice(0, 4)
+    .map((one) => one.text)
+    .join(" · ")}${more}`;
 }

@@ -39,7 +39,8 @@ async function ask(path, { method = "GET", body } = {}) {
   });
   const isJson = /[/+]json/.test(answer.headers.get("Content-Type") ?? "");
   const document = isJson ? await answer.json() : null;
-  if (!answer.ok) throw new Refused(answer.status, document?.detail || document?.title || `status ${answer.status}`);
+  if (!answer.ok)
+    throw new Refused(answer.status, document?.detail || document?.title || `status ${answer.status}`);
   return document;
 }
 
@@ -56,13 +57,15 @@ export const wish = (worker, wish, body) =>
   ask(`api/v1/workers/${encodeURIComponent(worker)}/${wish}`, { method: "POST", body });
 
 /** @param {string} since @param {number} limit @returns {Promise<Incident[]>} */
-export const incidents = async (since, limit) => (await ask(`api/v1/history?since=${since}&limit=${limit}`)).incidents;
+export const incidents = async (since, limit) =>
+  (await ask(`api/v1/history?since=${since}&limit=${limit}`)).incidents;
 
 /** @param {string} id @returns {Promise<Detail>} */
 export const incident = (id) => ask(`api/v1/history/${encodeURIComponent(id)}`);
 
 /** @param {string} since @param {number} slotS @returns {Promise<Course[]>} */
-export const courses = async (since, slotS) => (await ask(`api/v1/courses?since=${since}&slot=${slotS}`)).courses;
+export const courses = async (since, slotS) =>
+  (await ask(`api/v1/courses?since=${since}&slot=${slotS}`)).courses;
 
 /** @param {number} limit @returns {Promise<Told[]>} */
 export const events = async (limit) => (await ask(`api/v1/events?limit=${limit}`)).events;

@@ -29,7 +29,11 @@ export class Sparkline {
   constructor(label, paint = "--level-normal") {
     this.label = label;
     this.paint = paint;
-    this.element = make("canvas", { class: "sparkline", role: "img", "aria-label": `${label}: no readings yet` });
+    this.element = make("canvas", {
+      class: "sparkline",
+      role: "img",
+      "aria-label": `${label}: no readings yet`,
+    });
     /** @type {(number | null)[]} */
     this.values = [];
     /** @type {number | null} */
@@ -62,7 +66,9 @@ export class Sparkline {
     if (!this.dirty || this.element.clientWidth === 0) return;
     this.dirty = false;
     const known = this.values.filter((value) => value !== null);
-    const summary = known.length ? `from ${size(known[0])} to ${size(known[known.length - 1])}, at most ${size(Math.max(...known))}` : "no readings yet";
+    const summary = known.length
+      ? `from ${size(known[0])} to ${size(known[known.length - 1])}, at most ${size(Math.max(...known))}`
+      : "no readings yet";
     setAttribute(this.element, "aria-label", `${this.label}: ${summary}`);
     const [width, height] = [this.element.clientWidth, this.element.clientHeight];
     const ratio = devicePixelRatio || 1;

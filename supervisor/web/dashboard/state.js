@@ -43,7 +43,11 @@ function changed(status, message) {
     gpus: message.gpus?.length ? merged(status.gpus, message.gpus, (gpu) => gpu.uuid) : status.gpus,
     workers:
       workers.length || message.gone?.length || message.order
-        ? ordered(merged(status.workers, workers, (one) => one.name), message.gone ?? [], message.order)
+        ? ordered(
+            merged(status.workers, workers, (one) => one.name),
+            message.gone ?? [],
+            message.order,
+          )
         : status.workers,
   };
 }

@@ -30,7 +30,9 @@ export class Ticker {
   /** @param {Told[]} fresh */
   #keep(fresh) {
     const byKey = new Map([...this.kept, ...fresh].map((told) => [`${told.wall_s} ${told.seq}`, told]));
-    this.kept = [...byKey.values()].sort((one, two) => two.wall_s - one.wall_s || two.seq - one.seq).slice(0, KEPT);
+    this.kept = [...byKey.values()]
+      .sort((one, two) => two.wall_s - one.wall_s || two.seq - one.seq)
+      .slice(0, KEPT);
     this.list.show(this.kept);
     setShown(byId("events-none"), this.kept.length === 0);
   }
@@ -43,7 +45,12 @@ function build(told) {
     "li",
     { "data-level": told.level },
     make("time", { datetime: new Date(told.wall_s * 1000).toISOString(), text: moment(told.wall_s, now) }),
-    make("span", { class: "event-text" }, make("strong", { text: [told.worker ?? "", told.event].filter(Boolean).join(" · ") }), make("span", { text: told.reason })),
+    make(
+      "span",
+      { class: "event-text" },
+      make("strong", { text: [told.worker ?? "", told.event].filter(Boolean).join(" · ") }),
+      make("span", { text: told.reason }),
+    ),
   );
   return { element, show: () => {} };
 }

@@ -8,7 +8,17 @@ import { WorkerRow } from "./worker_row.js";
 /** @import {Status, Worker} from "./types.js" */
 /** @import {Courses} from "./courses.js" */
 
-const URGENCY = ["held", "killing", "waiting", "reclaiming", "stopping", "draining", "starting", "ready", "stopped"];
+const URGENCY = [
+  "held",
+  "killing",
+  "waiting",
+  "reclaiming",
+  "stopping",
+  "draining",
+  "starting",
+  "ready",
+  "stopped",
+];
 
 /** @param {number | null} used @param {number | null} cap */
 const share = (used, cap) => (used === null ? -1 : cap ? used / cap : used / 2 ** 60);
@@ -18,7 +28,8 @@ const ORDERS = {
   configured: () => 0,
   name: (one, two) => one.name.localeCompare(two.name, undefined, { numeric: true }),
   phase: (one, two) => URGENCY.indexOf(one.phase) - URGENCY.indexOf(two.phase),
-  memory: (one, two) => share(two.memory_bytes, two.memory_cap_bytes) - share(one.memory_bytes, one.memory_cap_bytes),
+  memory: (one, two) =>
+    share(two.memory_bytes, two.memory_cap_bytes) - share(one.memory_bytes, one.memory_cap_bytes),
   vram: (one, two) => share(two.vram_bytes, two.vram_cap_bytes) - share(one.vram_bytes, one.vram_cap_bytes),
   age: (one, two) => (two.age_s ?? -1) - (one.age_s ?? -1),
   restarts: (one, two) => two.restarts - one.restarts,
@@ -46,19 +57,27 @@ export class Workers {
     this.aroundKey = "";
     /** @type {Map<string, WorkerRow>} */
     this.rows = new Map();
-    this.list = new Keyed(byId("workers"), (/** @type {Worker} */ one) => one.name, (one) => this.#build(one));
+    this.list = new Keyed(
+      byId("workers"),
+      (/** @type {Worker} */ one) => one.name,
+      (one) => this.#build(one),
+    );
     this.name = /** @type {HTMLInputElement} */ (byId("filter-name"));
     this.phase = /** @type {HTMLSelectElement} */ (byId("filter-phase"));
     this.order = /** @type {HTMLSelectElement} */ (byId("order"));
     this.phase.append(...URGENCY.map((phase) => make("option", { value: phase, text: phase })));
-    for (const control of [this.name, this.phase, this.order]) control.addEventListener("input", () => this.#arrange());
+    for (const control of [this.name, this.phase, this.order])
+      control.addEventListener("input", () => this.#arrange());
   }
 
   /** @param {Worker} worker */
   #build({ name }) {
     const row = new WorkerRow(name, this.act);
     this.rows.set(name, row);
-    return { element: row.element, show: (/** @type {Worker} */ worker) => row.show(worker, { courses: this.courses, ...this.around }) };
+    return {
+      element: row.element,
+      show: (/** @type {Worker} */ worker) => row.show(worker, { courses: this.courses, ...this.around }),
+    };
   }
 
   /** @param {Status} status @param {boolean} anew also the rows that have not changed: there are new courses */
@@ -72,7 +91,10 @@ export class Workers {
 
   /** What rows say of GPUs; true where that is something else than before. @param {Status} status */
   #lookAround(status) {
-    const key = JSON.stringify([status.gpu_missing, status.gpus.map((gpu) => [gpu.uuid, gpu.index, Boolean(gpu.quarantine)])]);
+    const key = JSON.stringify([
+      status.gpu_missing,
+      status.gpus.map((gpu) => [gpu.uuid, gpu.index, Boolean(gpu.quarantine)]),
+    ]);
     if (key === this.aroundKey) return false;
     this.aroundKey = key;
     this.around = {
@@ -84,7 +106,8 @@ export class Workers {
   }
 
   #showAgain() {
-    for (const row of this.rows.values()) if (row.worker) row.show(row.worker, { courses: this.courses, ...this.around });
+    for (const row of this.rows.values())
+      if (row.worker) row.show(row.worker, { courses: this.courses, ...this.around });
   }
 
   #arrange() {
@@ -98,8 +121,14 @@ export class Workers {
       row.close();
       this.rows.delete(name);
     }
-    setText(byId("workers-count"), found.length === all.length ? String(all.length) : `${found.length} of ${all.length}`);
-    setText(byId("workers-none"), all.length ? `None of ${count(all.length, "worker")} matches.` : "No workers are configured.");
+    setText(
+      byId("workers-count"),
+      found.length === all.length ? String(all.length) : `${found.length} of ${all.length}`,
+    );
+    setText(
+      byId("workers-none"),
+      all.length ? `None of ${count(all.length, "worker")} matches.` : "No workers are configured.",
+    );
     setShown(byId("workers-none"), found.length === 0);
     setAttribute(byId("workers"), "data-count", String(found.length));
   }
