@@ -42,6 +42,7 @@ function build() {
   const [name, state, summary, since] = ["strong", "span", "span", "span"].map((tag) =>
     make(/** @type {"span"} */ (tag)),
   );
+  const file = make("span", { class: "faint" });
   const runbook = make("a", { rel: "noreferrer", target: "_blank", text: "runbook" });
   since.className = "faint";
   const element = make(
@@ -55,6 +56,7 @@ function build() {
       summary,
       since,
       runbook,
+      file,
     ),
   );
   const show = (/** @type {Alert} */ alert) => {
@@ -79,10 +81,10 @@ function build() {
         ? `since ${moment(alert.since_wall_s, now)}`
         : `over since ${moment(alert.resolved_wall_s, now)}`,
     );
-    const link = alert.runbook !== null && /^https?:\/\//.test(alert.runbook);
-    setShown(runbook, link);
-    if (link) setAttribute(runbook, "href", alert.runbook);
-    setAttribute(summary, "title", alert.runbook);
+    const isLink = /^https?:\/\//.test(alert.runbook ?? ""); // else it is a file, and no link of whatever kind
+    setShown(runbook, isLink);
+    setAttribute(runbook, "href", isLink ? alert.runbook : null);
+    setText(file, isLink || !alert.runbook ? "" : `runbook: ${alert.runbook}`);
   };
   return { element, show };
 }

@@ -1,7 +1,7 @@
 // @ts-check
 /** The card of one gauge: a ring, a course, and named figures with their bars. */
 
-import { icon, make, setAttribute, setIcon, setShown, setText } from "./elements.js";
+import { icon, make, setAttribute, setIcon, setProse, setShown, setText } from "./elements.js";
 import { sizeOf } from "./format.js";
 import { Meter, setFigure } from "./meter.js";
 import { Ring } from "./ring.js";
@@ -61,14 +61,19 @@ export class Gauge {
     return row;
   }
 
-  /** @param {Level} level @param {string} subtitle @param {string} note */
-  showHead(level, subtitle, note) {
-    setAttribute(this.element, "data-level", level);
-    setIcon(this.levelIcon, ICONS[level] ?? "info");
-    setText(this.level, level);
+  /** @param {string} subtitle @param {Level} level @param {string} [trouble] stands in the place of the level's name */
+  showHead(subtitle, level, trouble = "") {
+    const shown = trouble ? "critical" : level;
+    setAttribute(this.element, "data-level", shown);
+    setIcon(this.levelIcon, ICONS[shown] ?? "info");
+    setText(this.level, trouble || level);
     setText(this.subtitle, subtitle);
     setShown(this.subtitle, subtitle !== "");
-    setText(this.note, note);
+  }
+
+  /** @param {string} note */
+  showNote(note) {
+    setProse(this.note, note);
     setShown(this.note, note !== "");
   }
 

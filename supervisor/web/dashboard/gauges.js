@@ -14,7 +14,8 @@ import { gpuShare, hostShare } from "./pressure.js";
 function showHost(gauge, host, courses) {
   const { memory_total_bytes: total, memory_available_bytes: available, missing } = host;
   const used = total === null || available === null ? null : total - available;
-  gauge.showHead(host.pressure, "memory, swap and stalls", "");
+  gauge.showHead("memory, swap and stalls", host.pressure);
+  gauge.showNote("");
   gauge.showMemory(
     hostShare(host),
     used,
@@ -43,11 +44,9 @@ function showHost(gauge, host, courses) {
 /** @param {Gauge} gauge @param {Gpu} gpu @param {Courses} courses */
 function showGpu(gauge, gpu, courses) {
   const { missing } = gpu;
-  gauge.showHead(
-    gpu.pressure,
-    gpu.unified ? `${gpu.name} · memory shared with the host` : gpu.name,
-    gpuNote(gpu),
-  );
+  const trouble = gpu.state === "ok" ? (gpu.quarantine ? "quarantined" : "") : gpu.state;
+  gauge.showHead(gpu.unified ? `${gpu.name} · memory shared with the host` : gpu.name, gpu.pressure, trouble);
+  gauge.showNote(gpuNote(gpu));
   gauge.showMemory(
     gpuShare(gpu),
     gpu.memory_used_bytes,

@@ -46,6 +46,9 @@ const signingIn = new SigningIn(() => link.retryNow());
 
 byId("retry").addEventListener("click", () => link.retryNow());
 setInterval(showFreshness, 1000);
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && link.state.kind === "live") refresh();
+});
 signingIn.check().then((free) => free && link.retryNow());
 
 /** @param {any} message */

@@ -51,6 +51,7 @@ export class Ring {
   show(share, text) {
     const shown = Math.min(1, Math.max(0, share ?? 0));
     setAttribute(this.fill, "stroke-dasharray", `${(AROUND * SWEEP * shown).toFixed(1)} ${AROUND}`);
+    setAttribute(this.fill, "visibility", shown > 0 ? null : "hidden"); // else its round end is a dot
     setText(this.figure, share === null ? "?" : percent(share));
     setAttribute(this.element, "aria-valuenow", String(Math.round(shown * 100)));
     setAttribute(this.element, "aria-valuetext", text);
@@ -65,5 +66,6 @@ function mark(share) {
     y: (50 + radius * Math.sin(angle)).toFixed(2),
   });
   const [inner, outer] = [at(RADIUS + 4.5), at(RADIUS + 7.5)];
-  return makeSvg("line", { class: "ring-mark", x1: inner.x, y1: inner.y, x2: outer.x, y2: outer.y });
+  return makeSvg("line", { class: "ring-mark",
+    "data-level": share === ALARM_SHARE ? "critical" : "high", x1: inner.x, y1: inner.y, x2: outer.x, y2: outer.y });
 }

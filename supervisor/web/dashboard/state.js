@@ -40,7 +40,11 @@ function changed(status, message) {
   return {
     ...status,
     ...message.status,
-    gpus: message.gpus?.length ? merged(status.gpus, message.gpus, (gpu) => gpu.uuid) : status.gpus,
+    gpus: message.status?.gpu_missing
+      ? (message.gpus ?? []) // it says that no GPU is known
+      : message.gpus?.length
+        ? merged(status.gpus, message.gpus, (gpu) => gpu.uuid)
+        : status.gpus,
     workers:
       workers.length || message.gone?.length || message.order
         ? ordered(
