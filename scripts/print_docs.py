@@ -32,7 +32,6 @@ EVERY_LATER_KEY: Final = """\
 launcher: LAUNCHER
 gpu: {power_near: 90%}
 alerts: {rules: [{name: a, when: host.used > 5%}]}
-web: {listen: '127.0.0.1:1'}
 workers:
   NAME:
     command: sleep '{x}'

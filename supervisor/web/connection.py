@@ -18,8 +18,7 @@ from wsproto.events import Ping
 
 CONNECTIONS: Final = 1000  # of which WebSockets are 600 at most
 REQUEST_S: Final = 10.0  # for headers and body together
-READ_S: Final = 20.0  # for an answer, once the client's buffers are full
-GOING_S: Final = 5.0  # until a connection that is closing is cut
+READ_S: Final = 20.0  # for what lies in full buffers, or before a connection that is closing
 UNSENT_BYTES: Final = 64 << 20  # of all connections together
 BUFFER_BYTES: Final = 16 << 10  # of one, before its writer has to wait
 SWEEP_S: Final = 1.0
@@ -72,14 +71,8 @@ class _Patience:
     def is_over(self, now_s: float, *, closing: bool) -> bool:
         if closing and self.going_s is None:
             self.going_s = now_s
-        return any(
-            since_s is not None and now_s - since_s > most_s
-            for since_s, most_s in (
-                (self.begun_s, REQUEST_S),
-                (self.blocked_s, READ_S),
-                (self.going_s, GOING_S),
-            )
-        )
+        waits = ((self.begun_s, REQUEST_S), (self.blocked_s, READ_S), (self.going_s, READ_S))
+        return any(since_s is not None and now_s - since_s > most_s for since_s, most_s in waits)
 
 
 class HttpConnection(H11Protocol):

@@ -54,6 +54,8 @@ class Gate:
         try:
             self._admit(scope)
         except ProblemError as error:
+            if error.status is not HTTPStatus.UNAUTHORIZED:  # it is no browser of ours
+                error.headers["Connection"] = "close"
             await problem(error)(scope, receive, answer.send)
             return
         await self._pages(scope, receive, answer.send)

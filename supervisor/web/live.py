@@ -14,7 +14,9 @@ from supervisor.web.mirror import Mirror, Update
 from supervisor.web.view import View, changes, merged
 
 CLIENTS: Final = 600
-QUEUED: Final = 64  # about a minute of a machine where much happens
+# A daemon tells 500 things at once. All listeners share the texts, so this bounds what is kept for all.
+QUEUED: Final = 1500
+QUEUED_LETTERS: Final = 8 << 20
 HEARTBEAT_S: Final = 5.0
 AGES_S: Final = 5.0  # how often it is told that what does not change grew older
 TRY_LATER: Final = 1013
@@ -27,6 +29,7 @@ class Client:
     def __init__(self) -> None:
         """Begin with nothing to send."""
         self.waiting: deque[str] = deque()
+        self._letters = 0
         self.stirred = asyncio.Event()
         self.dropped: str | None = None
         self.over = asyncio.Event()
@@ -35,13 +38,23 @@ class Client:
         """Add a message; one that does not fit any more drops the listener."""
         if self.dropped is not None:
             return
-        if len(self.waiting) >= QUEUED:
+        if len(self.waiting) >= QUEUED or self._letters > QUEUED_LETTERS:
             self.dropped = f"too slow: {len(self.waiting) + 1} messages dropped"
             self.waiting.clear()
             self.over.set()
         else:
             self.waiting.append(message)
+            self._letters += len(message)
             self.stirred.set()
+
+    async def next(self) -> str:
+        """Wait for the next message."""
+        while not self.waiting:
+            self.stirred.clear()
+            await self.stirred.wait()
+        message = self.waiting.popleft()
+        self._letters -= len(message)
+        return message
 
 
 class Hub:
@@ -148,10 +161,7 @@ class Hub:
 
 async def _send_all(client: Client, send: Send) -> None:
     while True:
-        while client.waiting:
-            await send({"type": "websocket.send", "text": client.waiting.popleft()})
-        client.stirred.clear()
-        await client.stirred.wait()
+        await send({"type": "websocket.send", "text": await client.next()})
 
 
 async def _close(send: Send, code: int, reason: str) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from supervisor.web import query
 from supervisor.web.link import AwayError
+from supervisor.web.metrics import CONTENT_TYPE
 from supervisor.web.problem import ProblemError
 from supervisor.web.site import Site
 from supervisor.web.stats import stats_of
@@ -100,6 +101,12 @@ async def stats(site: Site, request: Request) -> Response:
     """Return memory in the shape that monitors of inference servers expect."""
     del request
     return _json(stats_of((await site.mirror.look()).status))
+
+
+async def metrics(site: Site, request: Request) -> Response:
+    """Return what Prometheus reads; that the daemon is away is told as a metric."""
+    del request
+    return Response(await site.scrape.page(LATELY_S), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def incidents(site: Site, request: Request) -> Response:

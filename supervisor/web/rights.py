@@ -1,7 +1,6 @@
 """Gives up what root may: who is asked by browsers needs none of it."""
 
 import contextlib
-import ctypes
 import os
 import pwd
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Final
 from supervisor.web.settings import SettingsError
 
 NOBODY: Final = "nobody"
-PR_SET_NO_NEW_PRIVS: Final = 38  # linux/prctl.h
 OTHERS_ENTER: Final = 0o001
 NICE: Final = 5
 SOONER: Final = 200  # thousandths of all memory: as OOMScoreAdjust= of its unit
@@ -31,7 +29,6 @@ def give_up_rights(control: Path) -> str | None:
     Returns why root's rights were kept, None where none are left: a socket in a directory that is closed
     to others could not be reached without them. Raises SettingsError where the kernel does not let go.
     """
-    ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if os.getuid() != 0:
         return None
     closed = _closed_to_others(control)

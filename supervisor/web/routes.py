@@ -120,6 +120,7 @@ PAGES: Final = (
         *("GET", "/stats", pages.stats, "Memory of the machine, and of each worker that reports.", "Stats"),
         errors=AWAY,
     ),
+    Page("GET", "/metrics", pages.metrics, "What Prometheus reads.", "text/plain"),
     Page("GET", "/openapi.json", openapi, "This description.", "Description"),
 )
 

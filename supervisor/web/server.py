@@ -23,6 +23,7 @@ from supervisor.web.link import Link
 from supervisor.web.live import Hub
 from supervisor.web.mirror import Mirror
 from supervisor.web.rate import Rate, RateLimit
+from supervisor.web.scrape import Scrape
 from supervisor.web.settings import Settings
 from supervisor.web.site import Site
 
@@ -115,6 +116,7 @@ async def _site(settings: Settings) -> AsyncIterator[Site]:
         mirror,
         Hub(mirror, now_s),
         Cache(links[1], now_s),
+        Scrape(mirror, now_s),
         links[2],
         callers,
         RateLimit(ACTIONS_EACH, ACTIONS_ALL, now_s),

@@ -11,6 +11,7 @@ from supervisor.web.link import Link
 from supervisor.web.live import Hub
 from supervisor.web.mirror import Mirror
 from supervisor.web.rate import RateLimit
+from supervisor.web.scrape import Scrape
 from supervisor.web.settings import Settings
 
 
@@ -21,6 +22,7 @@ class Site(Struct, frozen=True):
     mirror: Mirror
     hub: Hub
     history: Cache
+    scrape: Scrape
     wishes: Link
     callers: Callers
     actions: RateLimit

@@ -57,13 +57,14 @@ class WebFace:
         self.environment.pop("NOTIFY_SOCKET", None)
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
+        self.words: tuple[str, ...] = ("-m", "supervisor.web")  # what `gpu-supervisor web` becomes
+        self.listen_flags: tuple[str, ...] = ("--listen", "127.0.0.1:0")
 
     def command(self, *flags: str) -> list[str]:
-        # What `gpu-supervisor web` becomes.
-        return [sys.executable, "-m", "supervisor.web", "--socket", str(self.control), *flags]
+        return [sys.executable, *self.words, "--socket", str(self.control), *flags]
 
     def start(self, *flags: str) -> None:
-        wanted = flags if "--listen" in flags else ("--listen", "127.0.0.1:0", *flags)
+        wanted = flags if "--listen" in flags else (*self.listen_flags, *flags)
         with self.output.open("wb") as log:
             self.process = subprocess.Popen(
                 self.command(*wanted), cwd=ROOT, env=self.environment, stdout=log, stderr=log

@@ -78,7 +78,7 @@ def test_a_wish_needs_no_body(face: WebFace, desk: StoryDesk) -> None:
         ("/api/v1/workers/chat/stop", b" " * 20000, {}, 413),
     ],
 )
-def test_a_wish_that_is_wrong_does_nothing(
+def test_a_wish_that_is_wrong_does_nothing(  # noqa: PLR0913, PLR0917 - a table of requests
     face: WebFace, desk: StoryDesk, path: str, body: object, headers: dict[str, str], status: int
 ) -> None:
     answer = face.ask("POST", path, body, headers)
@@ -146,9 +146,12 @@ def test_too_many_actions_are_put_off(face: WebFace, desk: StoryDesk) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/api/v1/status", "/api/v1/workers", "/api/v1/workers/chat", "/api/v1/history", "/api/v1/samples", "/stats",
-     "/api/v1/courses", "/api/v1/alerts", "/api/v1/events", "/openapi.json", "/nothing"],
-)  # fmt: skip
+    [
+        *("/api/v1/status", "/api/v1/workers", "/api/v1/workers/chat", "/api/v1/history", "/api/v1/samples"),
+        *("/api/v1/courses", "/api/v1/alerts", "/api/v1/events", "/stats", "/openapi.json", "/nothing"),
+        "/metrics",
+    ],
+)
 def test_without_the_token_nothing_is_told(locked: WebFace, path: str) -> None:
     for headers in (
         {},

@@ -181,7 +181,8 @@ def test_every_answer_forbids_what_a_page_does_not_need(face: WebFace) -> None:
     for path in ("/", "/api/v1/status", "/nothing"):
         headers = face.get(path).headers
         assert headers["content-security-policy"] == (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+            "connect-src 'self'; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
         )
         assert headers["x-content-type-options"] == "nosniff"
