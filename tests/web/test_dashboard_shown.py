@@ -209,6 +209,21 @@ def test_workers_are_found_by_name_and_phase_and_sorted(browser: Browser, face: 
     assert browser.text("#workers-none") == "None of 5\u00a0workers matches."
 
 
+def test_a_row_that_moves_keeps_the_focus(browser: Browser, face: WebFace, desk: ShownDesk) -> None:
+    look(browser, face.port)
+    browser.run("""
+        const order = document.getElementById('order');
+        order.value = 'memory';
+        order.dispatchEvent(new Event('input'));
+        document.querySelector('[data-worker=rerank] [data-wish=stop]').focus();
+    """)
+    full = tuple(replace(one, memory_bytes=6 * GIB) if one.name == "rerank" else one for one in workers())
+    desk.now = replace(desk.now, workers=full)
+    names = "return [...document.querySelectorAll('.worker')].map((one) => one.dataset.worker)"
+    browser.until(lambda: browser.run(names)[0] == "rerank", "the fullest comes first")
+    assert browser.run("return document.activeElement.ariaLabel") == "Stop rerank"
+
+
 def test_the_incidents_of_one_worker_can_be_chosen(browser: Browser, face: WebFace) -> None:
     look(browser, face.port)
     browser.until_text("#incidents-count", "^10$")

@@ -115,8 +115,15 @@ export class Keyed {
         view.show(item);
       }
       if (view.element === next) next = next.nextElementSibling;
-      else this.parent.insertBefore(view.element, next);
+      else this.#place(view.element, next);
     }
+  }
+
+  /** An element that is moved loses the focus, which whoever works by keyboard would have to find again. @param {HTMLElement} element @param {Element | null} next */
+  #place(element, next) {
+    const focused = element.contains(document.activeElement) ? document.activeElement : null;
+    this.parent.insertBefore(element, next);
+    if (focused instanceof HTMLElement) focused.focus({ preventScroll: true });
   }
 
   /** @param {T} item */

@@ -38,7 +38,7 @@ export class Meter {
     const whole = Math.round(Math.min(1, Math.max(0, share)) * 1000) / 10;
     if (whole !== this.shown) {
       this.shown = whole;
-      this.fill.style.width = `${whole}%`;
+      this.fill.style.transform = `translateX(${whole - 100}%)`; // its width would be laid out anew each frame
       setAttribute(this.element, "aria-valuenow", String(Math.round(whole)));
     }
     setAttribute(this.element, "aria-valuetext", text);
