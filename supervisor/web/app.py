@@ -30,11 +30,14 @@ REFUSALS: Final = {
 
 def application(site: Site, watch: Watch) -> ASGIApp:
     """Return the ASGI application of this site."""
-    paths = dict.fromkeys(page.path for page in PAGES)
-    routes: list[BaseRoute] = [_route(site, path) for path in paths]
-    routes.append(WebSocketRoute(LIVE, _live(site)))
     handlers: Any = {ProblemError: _problem, AwayError: _away, RefusedError: _refused, HTTPException: _http}
-    return Gate(Starlette(routes=routes, exception_handlers=handlers), site.callers, watch)
+    return Gate(Starlette(routes=routes_of(site), exception_handlers=handlers), site.callers, watch)
+
+
+def routes_of(site: Site) -> list[BaseRoute]:
+    """Return Starlette's routes of the table, and the WebSocket's."""
+    paths = dict.fromkeys(page.path for page in PAGES)
+    return [*(_route(site, path) for path in paths), WebSocketRoute(LIVE, _live(site))]
 
 
 def _route(site: Site, path: str) -> Route:

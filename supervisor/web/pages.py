@@ -1,5 +1,6 @@
 """What is read: the state of everything, the history, the dashboard's files."""
 
+import math
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -129,7 +130,8 @@ async def incident(site: Site, request: Request) -> Response:
 
 async def samples(site: Site, request: Request) -> Response:
     """Return readings of one worker, or of the host and every GPU, oldest first."""
-    asked: dict[str, object] = {"since_wall_s": query.since(request, _wall_s()) or _wall_s() - HOUR_S}
+    from_s = query.since(request, _wall_s())
+    asked: dict[str, object] = {"since_wall_s": _wall_s() - HOUR_S if from_s is None else from_s}
     name = query.text(request, "worker")
     if name is not None:
         asked["worker"] = name
@@ -140,12 +142,11 @@ async def samples(site: Site, request: Request) -> Response:
 async def courses(site: Site, request: Request) -> Response:
     """Return the thinned course of every worker, every GPU and the host."""
     now_s = _wall_s()
-    slot_s = query.whole(request, "slot", 1, 86_400) or 60
-    from_s = query.since(request, now_s) or now_s - HOUR_S
-    if now_s + 2 * STEP_S - from_s > slot_s * COURSE_SLOTS_MOST:
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST, f"slot must be larger: there are {COURSE_SLOTS_MOST} slots at most"
-        )
+    from_s = query.since(request, now_s)
+    if from_s is None:
+        from_s = now_s - HOUR_S
+    reach_s = now_s + 2 * STEP_S - from_s
+    slot_s = max(query.whole(request, "slot", 1, 86_400) or 60, math.ceil(reach_s / COURSE_SLOTS_MOST))
     found = await site.history.ask(COURSES_S, "Courses", "courses", since_wall_s=from_s, slot_s=slot_s)
     return _wrapped("courses", found)
 

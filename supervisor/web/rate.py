@@ -50,6 +50,11 @@ class RateLimit:
         self._all = Bucket(together, now_s())
         self._clients: OrderedDict[str, Bucket] = OrderedDict()
 
+    @property
+    def remembered(self) -> int:
+        """Return how many clients are remembered."""
+        return len(self._clients)
+
     def take(self, client: str) -> None:
         """Count one of this client, or raise a ProblemError that says when to come again."""
         now_s = self._now_s()

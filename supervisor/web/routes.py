@@ -7,17 +7,17 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from supervisor.web import actions, pages
+from supervisor.web import actions, pages, query
 from supervisor.web.openapi import description
 from supervisor.web.page import Page, Query
 from supervisor.web.site import Site
 
-NAME: Final[dict[str, object]] = {"type": "string", "minLength": 1, "maxLength": 200}
+NAME: Final[dict[str, object]] = {"type": "string", "pattern": f"^{query.NAME}$"}
 WORKER: Final = Query("worker", "only of this worker", NAME)
 SINCE: Final = Query(
     "since",
     "Unix seconds, or a span back from now such as `1h`",
-    {"type": "string", "pattern": r"^([0-9]{1,10}|[0-9]{1,4}(s|min|h|d))$"},
+    {"type": "string", "pattern": f"^({query.MOMENT})$"},
 )
 
 
@@ -84,7 +84,14 @@ PAGES: Final = (
     Page(
         *("GET", "/api/v1/courses", pages.courses),
         *("The thinned course of everything, for small pictures.", "Courses"),
-        query=(SINCE, Query("slot", "seconds of one value", _whole(1, 86_400))),
+        query=(
+            SINCE,
+            Query(
+                "slot",
+                "seconds of one value; more where a thousand values would not reach",
+                _whole(1, 86_400),
+            ),
+        ),
         errors=ASKED,
     ),
     Page(
