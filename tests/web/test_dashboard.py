@@ -81,6 +81,7 @@ def test_it_follows_the_memory_of_a_gpu_and_says_when_it_gets_short(
     driver.gpu(0).used = 66 * GIB
     assert "GPU 0 memory at 83 %, pressure high" in browser.until_text("#banner", "Warning")
     assert browser.text("#banner-degradation") == "No worker is degraded."
+    assert browser.text("#verdict-title") == "Memory is short"
     assert (
         browser.text("#banner-said")
         == "Warning: GPU 0 memory at 83\u00a0%, pressure high. No worker is degraded."
@@ -204,8 +205,10 @@ def test_it_says_since_when_it_is_stale_and_comes_back_by_itself(
     browser.until_text("#link-word", r"^stale since \d\d:\d\d:\d\d$")
     browser.until_text("#link-why", "the daemon is away: ")
     assert "ready" in browser.text(row("chat"))
+    browser.until_text("#verdict-title", r"^Not known since \d\d:\d\d:\d\d$")
     daemon.start()
     browser.until_text("#link-word", "^live$", 30.0)
+    browser.until_text("#verdict-title", "^All is well$")
 
     assert face.end() in {0, -15}
     browser.until_text("#link-word", r"^stale since \d\d:\d\d:\d\d$")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 __all__ = ["browser"]
 
 Value = Any  # whatever JSON holds
+LIVE: Final = {"kind": "live", "sinceMs": None, "why": ""}
 Ask = Callable[..., Value]
 ASK = """
     const [module, name, given] = arguments;
@@ -148,15 +149,66 @@ def test_what_needs_a_look_is_said_most_urgent_first(ask: Ask) -> None:
         ("high", "HostMemoryLow"),
         ("high", "embed"),
         ("high", "supervisor"),
+        ("info", "rerank"),
         ("info", "supervisor"),
     ]
     assert points[0]["text"] == "lost: fell off the bus"
-    verdict = ask("attention", "verdict", status, points)
-    assert verdict == {
+    detail = "3 of 5 workers ready · 1 held · 1 stopped"
+    assert ask("attention", "verdict", status, points, {"banner": None, "freshness": LIVE}) == {
         "level": "critical",
         "title": "5 things need a look",
-        "detail": "3 of 5 workers ready · 1 held · 1 stopped",
+        "detail": detail,
     }
+
+
+def test_all_is_well_only_when_that_is_known_and_memory_is_not_short(ask: Ask) -> None:
+    status = machine(worker("chat"), worker("embed"))
+
+    def verdict(banner: object = None, freshness: object = LIVE) -> list[str]:
+        told = ask("attention", "verdict", status, [], {"banner": banner, "freshness": freshness})
+        return [told["level"], told["title"], told["detail"]]
+
+    assert verdict() == ["normal", "All is well", "All 2 workers are ready"]
+    assert verdict({"level": "high"}) == ["high", "Memory is short", "All 2 workers are ready"]
+    lost = {"kind": "stale", "sinceMs": None, "why": ""}
+    assert verdict({"level": "high"}, lost) == [
+        "quiet",
+        "Not known",
+        "When it was read last: All 2 workers are ready",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("link", "web", "told"),
+    [
+        ({"kind": "connecting", "heardMs": None}, None, ["connecting", None, "trying now"]),
+        ({"kind": "live", "heardMs": 90_000}, ("ok", 0.4), ["live", None, ""]),
+        ({"kind": "live", "heardMs": 90_000}, ("ok", 11), ["stale", 79_000, "the daemon does not answer"]),
+        (
+            {"kind": "live", "heardMs": 90_000},
+            ("away: gone", 4),
+            ["stale", 86_000, "the daemon is away: gone"],
+        ),
+        (
+            {"kind": "lost", "heardMs": 90_000, "retryMs": 102_100, "why": "too slow"},
+            ("ok", 0),
+            ["stale", 90_000, "too slow; next try in 2 s"],
+        ),
+    ],
+)
+def test_what_is_shown_is_stale_when_the_link_or_the_daemon_is_silent(
+    ask: Ask, link: dict[str, object], web: tuple[str, float] | None, told: list[object]
+) -> None:
+    status = None if web is None else {"web": {"daemon": web[0], "stale_s": web[1]}}
+    state = {"retryMs": None, "why": "", **link}
+    found = ask("freshness", "freshness", LIVE, state, status, 100_000)
+    assert [found["kind"], found["sinceMs"], found["why"]] == told
+
+
+def test_once_stale_the_moment_stays_what_it_is(ask: Ask) -> None:
+    before = {"kind": "stale", "sinceMs": 5, "why": ""}
+    lost = {"kind": "lost", "heardMs": 90_000, "retryMs": None, "why": ""}
+    assert ask("freshness", "freshness", before, lost, None, 100_000)["sinceMs"] == 5
 
 
 def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, ask: Ask) -> None:

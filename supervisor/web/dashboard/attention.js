@@ -1,9 +1,11 @@
 // @ts-check
 /** What somebody has to look at, most urgent first, and the one sentence above it. Pure. */
 
-import { about, count, span } from "./format.js";
+import { about, clock, count, span } from "./format.js";
 
 /** @import {Status, Worker, Gpu, Alert} from "./types.js" */
+/** @import {Banner} from "./pressure.js" */
+/** @import {Freshness} from "./freshness.js" */
 
 /** GPUs and guards that say nothing for so long are old: several looks without an answer. */
 export const OLD_S = 10;
@@ -48,18 +50,14 @@ function ofGpu(gpu) {
 }
 
 /** @param {Worker} worker @returns {Point[]} */
-function ofWorker(worker) {
-  if (worker.held) return [{ urgency: "critical", subject: worker.name, text: `held: ${worker.held}` }];
-  if (worker.forecast_s !== null && worker.phase === "ready") {
-    return [
-      {
-        urgency: "high",
-        subject: worker.name,
-        text: `heads for its cap, in about ${about(worker.forecast_s)}`,
-      },
-    ];
-  }
-  return [];
+function ofWorker({ name: subject, phase, held, rung, forecast_s: forecast }) {
+  if (held) return [{ urgency: "critical", subject, text: `held: ${held}` }];
+  /** @type {Point[]} */
+  const found = [];
+  if (forecast !== null && phase === "ready")
+    found.push({ urgency: "high", subject, text: `heads for its cap, in about ${about(forecast)}` });
+  if (rung > 0) found.push({ urgency: "info", subject, text: `degraded to rung ${rung} of its ladder` });
+  return found;
 }
 
 /** @param {Status} status @returns {Point[]} */
@@ -75,11 +73,19 @@ function ofDaemon(status) {
 }
 
 /**
- * The sentence that is read first.
- * @param {Status} status @param {Point[]} found @returns {{level: "normal" | "high" | "critical", title: string, detail: string}}
+ * The sentence that is read first. Nothing is well that is not known to be.
+ * @param {Status} status @param {Point[]} found @param {{banner: Banner | null, freshness: Freshness}} around
+ * @returns {{level: "normal" | "high" | "critical" | "quiet", title: string, detail: string}}
  */
-export function verdict(status, found) {
+export function verdict(status, found, { banner, freshness }) {
   const urgent = found.filter((one) => one.urgency !== "info");
+  const detail = phases(status.workers);
+  if (freshness.kind !== "live") {
+    const since = freshness.sinceMs === null ? "" : ` since ${clock(freshness.sinceMs / 1000)}`;
+    return { level: "quiet", title: `Not known${since}`, detail: `When it was read last: ${detail}` };
+  }
+  if (urgent.length === 0 && banner !== null)
+    return { level: banner.level, title: "Memory is short", detail };
   const level = urgent.some((one) => one.urgency === "critical")
     ? "critical"
     : urgent.length
@@ -87,7 +93,7 @@ export function verdict(status, found) {
       : "normal";
   const title =
     urgent.length === 0 ? "All is well" : `${count(urgent.length, "thing needs", "things need")} a look`;
-  return { level, title, detail: phases(status.workers) };
+  return { level, title, detail };
 }
 
 /** `3 workers ready · 1 held`. @param {Worker[]} workers */

@@ -6,11 +6,12 @@ import { Alerts } from "./alerts.js";
 import { Courses } from "./courses.js";
 import { byId, setAttribute, setShown, setText } from "./elements.js";
 import { clock } from "./format.js";
+import { freshness } from "./freshness.js";
 import { Gauges } from "./gauges.js";
 import { IncidentDialog } from "./incident_dialog.js";
 import { Incidents } from "./incidents.js";
 import { Link } from "./link.js";
-import { Overview, freshness } from "./overview.js";
+import { Overview } from "./overview.js";
 import { startPalette } from "./palette.js";
 import { liveAddress } from "./server.js";
 import { SigningIn } from "./signing_in.js";
@@ -21,6 +22,8 @@ import { Workers } from "./workers.js";
 const SAID_MS = 6000;
 
 let state = NOTHING;
+/** @type {import("./freshness.js").Freshness} */
+let fresh = { kind: "connecting", sinceMs: null, why: "" };
 let asked = false; // a frame is on its way
 let anew = false; // there are new courses
 let saying = 0;
@@ -88,32 +91,27 @@ function askToShow() {
 function show() {
   asked = false;
   if (state.status === null) return;
-  overview.show(state);
+  showFreshness();
+  overview.show(state, fresh);
   gauges.show(state.status, anew);
   workers.show(state.status, anew);
   alerts.show(state.alerts);
   anew = false;
   setAttribute(byId("main"), "aria-busy", null);
-  showFreshness();
 }
 
 function showFreshness() {
-  const { kind, sinceMs, why } = freshness(link.state, state.status, Date.now());
-  setAttribute(document.documentElement, "data-link", kind);
-  const said =
-    kind === "live"
-      ? "live"
-      : kind === "connecting"
-        ? "connecting"
-        : `stale since ${clock((sinceMs ?? 0) / 1000)}`;
-  setText(byId("link-word"), said);
-  setText(byId("link-why"), why);
-  setShown(byId("link-why"), why !== "");
+  const before = fresh;
+  fresh = freshness(before, link.state, state.status, Date.now());
+  if (fresh.kind !== before.kind) askToShow();
+  const since = fresh.sinceMs === null ? "" : ` since ${clock(fresh.sinceMs / 1000)}`;
+  setAttribute(document.documentElement, "data-link", fresh.kind);
+  setText(byId("link-word"), `${fresh.kind}${since}`);
+  setText(byId("link-why"), fresh.why);
+  setShown(byId("link-why"), fresh.why !== "");
   setShown(byId("retry"), link.state.kind === "lost" && link.state.retryMs !== null);
-  setText(
-    byId("taken-at"),
-    state.status === null ? "" : `read ${clock(Date.parse(state.status.taken_at) / 1000)}`,
-  );
+  const takenS = state.status === null ? null : Date.parse(state.status.taken_at) / 1000;
+  setText(byId("taken-at"), takenS === null ? "" : `read ${clock(takenS)}`);
 }
 
 /** @param {string} text */

@@ -1,7 +1,7 @@
 // @ts-check
 /** What is read first: the banner, the one sentence, and what needs a look. */
 
-import { OLD_S, points, verdict } from "./attention.js";
+import { points, verdict } from "./attention.js";
 import { Keyed, byId, icon, make, setAttribute, setIcon, setProse, setShown, setText } from "./elements.js";
 import { span } from "./format.js";
 import { banner } from "./pressure.js";
@@ -9,6 +9,8 @@ import { banner } from "./pressure.js";
 /** @import {State} from "./state.js" */
 /** @import {Status} from "./types.js" */
 /** @import {Point} from "./attention.js" */
+/** @import {Banner} from "./pressure.js" */
+/** @import {Freshness} from "./freshness.js" */
 
 const ICONS = /** @type {Record<string, string>} */ ({
   normal: "ok",
@@ -27,32 +29,30 @@ export class Overview {
     byId("verdict-icon").append(this.verdictIcon);
     this.points = new Keyed(byId("points"), pointKey, buildPoint);
     this.said = "";
-    this.title = document.title;
   }
 
-  /** @param {State} state */
-  show({ status, alerts }) {
+  /** @param {State} state @param {Freshness} freshness */
+  show({ status, alerts }, freshness) {
     if (status === null) return;
     const found = points(status, alerts);
-    const { level, title, detail } = verdict(status, found);
+    const told = banner(status);
+    const { level, title, detail } = verdict(status, found, { banner: told, freshness });
     setAttribute(byId("verdict"), "data-level", level);
-    setIcon(this.verdictIcon, ICONS[level]);
+    setIcon(this.verdictIcon, ICONS[level] ?? "info");
     setText(byId("verdict-title"), title);
     setText(byId("verdict-detail"), detail);
     this.points.show(found);
     setShown(byId("points"), found.length > 0);
-    this.#showBanner(status, level === "normal" ? "" : `${title} · `);
+    this.#showBanner(told);
+    const first = told?.title ?? (level === "normal" ? "" : title);
+    const page = [first, "gpu-supervisor"].filter(Boolean).join(" · ");
+    if (document.title !== page) document.title = page;
     setText(byId("about"), about(status));
   }
 
-  /** @param {Status} status @param {string} trouble */
-  #showBanner(status, trouble) {
-    const told = banner(status);
+  /** @param {Banner | null} told */
+  #showBanner(told) {
     setShown(this.banner, told !== null);
-    setText(
-      document.querySelector("title") ?? this.banner,
-      `${told ? `${told.title} · ` : trouble}gpu-supervisor`,
-    );
     this.#say(
       told?.key ?? "",
       told
@@ -108,31 +108,4 @@ function buildPoint(point) {
     make("span", { class: "unseen", text: point.urgency === "info" ? "note" : point.urgency }),
   );
   return { element, show: () => {} };
-}
-
-/** What is said of the link: a word, and since when what is shown is old. @param {import("./link.js").LinkState} link @param {Status | null} status @param {number} nowMs */
-export function freshness(link, status, nowMs) {
-  if (link.kind !== "live") {
-    const sinceMs = link.heardMs;
-    const retry =
-      link.retryMs === null
-        ? "trying again"
-        : `next try in ${span(Math.max(1, Math.round((link.retryMs - nowMs) / 1000)))}`;
-    return {
-      kind: sinceMs === null ? "connecting" : "stale",
-      sinceMs,
-      why: [link.why, retry].filter(Boolean).join("; "),
-    };
-  }
-  const daemon = status?.web?.daemon ?? "ok";
-  const staleMs = (status?.web?.stale_s ?? 0) * 1000;
-  if (daemon !== "ok")
-    return { kind: "stale", sinceMs: (link.heardMs ?? nowMs) - staleMs, why: `the daemon is ${daemon}` };
-  if (staleMs > OLD_S * 1000)
-    return {
-      kind: "stale",
-      sinceMs: (link.heardMs ?? nowMs) - staleMs,
-      why: "the daemon's loop does not turn",
-    };
-  return { kind: "live", sinceMs: null, why: "" };
 }

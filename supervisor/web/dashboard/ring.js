@@ -66,6 +66,12 @@ function mark(share) {
     y: (50 + radius * Math.sin(angle)).toFixed(2),
   });
   const [inner, outer] = [at(RADIUS + 4.5), at(RADIUS + 7.5)];
-  return makeSvg("line", { class: "ring-mark",
-    "data-level": share === ALARM_SHARE ? "critical" : "high", x1: inner.x, y1: inner.y, x2: outer.x, y2: outer.y });
+  return makeSvg("line", {
+    class: "ring-mark",
+    "data-level": share === ALARM_SHARE ? "critical" : "high",
+    x1: inner.x,
+    y1: inner.y,
+    x2: outer.x,
+    y2: outer.y,
+  });
 }
