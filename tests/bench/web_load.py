@@ -55,8 +55,11 @@ class Load:
         while time.monotonic() < self.until_s:
             try:
                 async with asyncio.timeout(max(0.01, self.until_s - time.monotonic())):
-                    self.listened_bytes += len(await reader.read(1 << 16))
+                    heard = await reader.read(1 << 16)
             except TimeoutError:
+                break
+            self.listened_bytes += len(heard)
+            if not heard:
                 break
         self.listening -= reader.at_eof()
         writer.close()
