@@ -22,6 +22,7 @@ from supervisor.config.scalars import Unwrapped, unwrapped
 from supervisor.config.shape import ConfigShape
 from supervisor.decide.lifecycle import MOVES
 from supervisor.web.metrics import CHAPTERS
+from supervisor.web.routes import PAGES
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 RULES: Final = DOCS.parent / "etc/prometheus/rules.yaml"
@@ -229,6 +230,18 @@ def rules() -> Iterator[str]:
             yield f"| {rule['alert']} | {rule['labels']['severity']} | {rule.get('for', '')} | `{when}` |"
 
 
+def addresses() -> Iterator[str]:
+    """Yield the addresses of the web face."""
+    yield "| address | what it is | parameters |"
+    yield "|---|---|---|"
+    for page in PAGES:
+        words = [f"`{each.name}`" for each in page.query]
+        says = page.says + (" Open." if page.open_to_all else "")
+        path = page.path.replace(":path}", "}").replace("{wish}", "{start,stop,restart,reset}")
+        yield f"| `{page.method} {path}` | {_cell(says)} | {', '.join(words)} |"
+    yield "| `GET /ws` | The WebSocket. | |"
+
+
 def _cell(text: str) -> str:
     """Return text that stays in its cell of a table."""
     return text.replace("|", "\\|")
@@ -241,6 +254,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "exit_codes": exit_codes,
     "metrics": metrics,
     "rules": rules,
+    "addresses": addresses,
 }
 
 if __name__ == "__main__":

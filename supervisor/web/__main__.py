@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from msgspec.structs import replace
 
@@ -29,12 +29,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.child:
         stand_back()
+    say = _Say(sys.stdout if arguments.child else sys.stderr)  # the daemon reads the one
     try:
-        return asyncio.run(_run(arguments))
+        return asyncio.run(_run(arguments, say))
     except SettingsError as error:
-        return _fail(str(error), CONFIG_IS_WRONG)
+        return say.failure(str(error), CONFIG_IS_WRONG)
     except DaemonAwayError as error:
-        return _fail(str(error), NOT_RUNNING)
+        return say.failure(str(error), NOT_RUNNING)
     except KeyboardInterrupt:  # before there is anything to end gracefully
         return FAILED
 
@@ -48,17 +49,17 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-async def _run(arguments: Namespace) -> int:
+async def _run(arguments: Namespace, say: "_Say") -> int:
     settings = await _settings(arguments)
     try:
         sockets = bind(settings)
     except OSError as error:
-        return _fail(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", FAILED)
+        return say.failure(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}", FAILED)
     kept = give_up_rights(settings.control)
     if kept is not None:
-        _say(kept)
+        say(kept)
     for sock in sockets:
-        _say(f"the web face is at http://{_address(sock)}/")
+        say(f"the web face is at http://{_address(sock)}/")
     await serve(settings, sockets, Service(os.environ), sys.stdin if arguments.child else None)
     return 0
 
@@ -85,15 +86,20 @@ def _address(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _say(text: str) -> None:
-    out = sys.stdout if "--child" in sys.argv else sys.stderr  # which the daemon reads
-    print(f"gpu-supervisor: {text}", file=out, flush=True)
+class _Say:
+    """Says lines to whoever started this."""
 
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
 
-def _fail(why: str, code: int) -> int:
-    for line in why.splitlines():
-        _say(line)
-    return code
+    def __call__(self, text: str) -> None:
+        print(f"gpu-supervisor: {text}", file=self._out, flush=True)
+
+    def failure(self, why: str, code: int) -> int:
+        """Say why it ends, a line each; return the exit code."""
+        for line in why.splitlines():
+            self(line)
+        return code
 
 
 if __name__ == "__main__":

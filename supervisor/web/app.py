@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -30,7 +31,13 @@ REFUSALS: Final = {
 
 def application(site: Site, watch: Watch) -> ASGIApp:
     """Return the ASGI application of this site."""
-    handlers: Any = {ProblemError: _problem, AwayError: _away, RefusedError: _refused, HTTPException: _http}
+    handlers: Any = {
+        msgspec.ValidationError: _strange,
+        ProblemError: _problem,
+        AwayError: _away,
+        RefusedError: _refused,
+        HTTPException: _http,
+    }
     return Gate(Starlette(routes=routes_of(site), exception_handlers=handlers), site.callers, watch)
 
 
@@ -86,6 +93,11 @@ async def _refused(_: Request, error: RefusedError) -> Response:
     if error.name == "NoSuchIncident":
         return problem(ProblemError(status, f"no incident is called {error.told.get('ident')!r}"))
     return problem(ProblemError(status, str(error)))
+
+
+async def _strange(_: Request, error: msgspec.ValidationError) -> Response:
+    why = f"the daemon's answer is not understood: {error}"
+    return problem(ProblemError(HTTPStatus.BAD_GATEWAY, why))
 
 
 async def _http(_: Request, error: HTTPException) -> Response:

@@ -110,8 +110,8 @@ class Callers:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        here = (scope.get("server") or ("",))[0]  # the address that was connected to
-        return address.is_loopback or name == str(here)
+        here = str((scope.get("server") or ("",))[0])  # the address that was connected to
+        return address.is_loopback or str(address) == here.partition("%")[0]
 
 
 def _name(authority: str) -> str:

@@ -61,7 +61,9 @@ class Mirror:
         now_s = self._now_s()
         self._looked_s = now_s
         self._wanted.set()
-        if now_s - self._asked_s >= POLL_S:
+        under_way = self._under_way is not None and not self._under_way.done()
+        fresh = self.view is not None and now_s - self.view.read_s < POLL_S
+        if not fresh and (under_way or now_s - self._asked_s >= POLL_S):
             patience_s = ANSWER_S if self.view is None else PATIENCE_S
             await self._within(patience_s, self._refresh())
         if self.view is None:

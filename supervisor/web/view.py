@@ -1,7 +1,7 @@
 """What the web face knows of the daemon at a moment, and what changed since another. No clock, no I/O."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +10,7 @@ Document = Mapping[str, Any]
 
 # What grows by itself while nothing happens. A change of nothing else is told only now and then.
 AGEING: Final = frozenset({"age_s", "restart_in_s", "read_age_s", "report_age_s"})
+NAMED: Final[Mapping[str, str]] = {"gpus": "uuid", "workers": "name"}
 
 
 class View(Struct, frozen=True):
@@ -33,7 +34,13 @@ class View(Struct, frozen=True):
 
 
 def view_of(status: Document, alerts: Sequence[Any], read_s: float, read_at: str) -> View:
-    """Return what the daemon just told."""
+    """Return what the daemon just told; raises ValueError where that is no document of Status."""
+    for key, name in NAMED.items():
+        parts: object = status.get(key)
+        if not isinstance(parts, list) or not all(
+            _has_name(part, name) for part in cast("list[object]", parts)
+        ):
+            raise ValueError(f"its {key} are no list of things with a {name}")
     return View(status, msgspec.json.encode(status), alerts, read_s, read_at)
 
 
@@ -50,8 +57,8 @@ def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
     }
     if head:
         told["status"] = head
-    before, now = _named(old, "workers", "name"), _named(new, "workers", "name")
-    gpus = _changed(_named(old, "gpus", "uuid"), _named(new, "gpus", "uuid"), ages=ages)
+    before, now = _named(old, "workers"), _named(new, "workers")
+    gpus = _changed(_named(old, "gpus"), _named(new, "gpus"), ages=ages)
     workers = _changed(before, now, ages=ages)
     gone = [name for name in before if name not in now]
     parts = (("gpus", gpus), ("workers", workers), ("gone", gone))
@@ -64,15 +71,19 @@ def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
 def merged(old: Document, new: Document, told: Document) -> Document:
     """Return what somebody knows who knew `old` and was told the `changes` to `new`."""
     parts = {}
-    for key, name in (("gpus", "uuid"), ("workers", "name")):
+    for key, name in NAMED.items():
         fresh = {each[name] for each in told.get(key, ())}
-        before = _named(old, key, name)
+        before = _named(old, key)
         parts[key] = [each if each[name] in fresh else before[each[name]] for each in new.get(key, ())]
     return {**new, **parts}
 
 
-def _named(status: Document, key: str, name: str) -> dict[str, Any]:
-    return {each[name]: each for each in status.get(key, ())}
+def _named(status: Document, key: str) -> dict[str, Any]:
+    return {each[NAMED[key]]: each for each in status[key]}
+
+
+def _has_name(part: object, name: str) -> bool:
+    return isinstance(part, dict) and isinstance(cast("dict[str, object]", part).get(name), str)
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any], *, ages: bool) -> list[Any]:

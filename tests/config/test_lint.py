@@ -180,8 +180,7 @@ workers:
 
 def test_a_web_face_that_everybody_may_use_is_warned_of(warned: Warned) -> None:
     assert warned("web: {listen: '0.0.0.0:8095'}") == [
-        "config.yaml:1: web.listen: whoever reaches this address could restart workers: the web face does not"
-        " start without a token"
+        "config.yaml:1: web.listen: whoever reaches this address could restart workers: the web face does not start without a token"
     ]
     assert warned("web: {listen: '[::1]:8095'}") == []
 
@@ -191,8 +190,7 @@ def test_a_token_that_others_may_read_is_warned_of(warned: Warned, tmp_path: Pat
     token.write_text("0123456789abcdef")
     token.chmod(0o644)
     assert warned(f"web: {{listen: '0.0.0.0:8095', token_file: {token}}}") == [
-        "config.yaml:1: web.token_file: others may read or change it: the web face refuses such a token;"
-        " chmod 0640"
+        "config.yaml:1: web.token_file: others may read or change it: the web face refuses such a token; chmod 0640"
     ]
     token.chmod(0o640)
     assert warned(f"web: {{listen: '0.0.0.0:8095', token_file: {token}}}") == []

@@ -86,11 +86,11 @@ def test_a_wish_on_behalf_of_another_tells_both(path: Path, desk: StoryDesk) -> 
 
 
 def test_the_web_face_is_told_its_settings(path: Path, desk: StoryDesk) -> None:
-    desk.web_plan = WebPlan("0.0.0.0", 80, "/etc/token", allow_actions=False, hosts=("gpu.example",))
+    desk.web_plan = WebPlan("192.0.2.1", 80, "/etc/token", allow_actions=False, hosts=("gpu.example",))
     with raw(path) as sock:
         told = call(sock, f"{CONTROL}.Web")["parameters"]["web"]
     assert told == {
-        "host": "0.0.0.0",
+        "host": "192.0.2.1",
         "port": 80,
         "token_file": "/etc/token",
         "allow_actions": False,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.web.link import AwayError, Link, RefusedError
+from supervisor.web.mirror import Mirror
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -95,6 +96,28 @@ def test_a_refusal_is_told_by_its_name(tmp_path: Path) -> None:
             with pytest.raises(RefusedError, match="the disk is full") as caught:
                 await link.call("Status", 5.0)
             assert caught.value.name == "Failed"
+            link.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "status", [b"5", b"{}", b'{"gpus": [], "workers": [{}]}', b'{"gpus": 5, "workers": []}']
+)
+def test_a_state_of_another_shape_is_an_error_and_the_next_one_counts(tmp_path: Path, status: bytes) -> None:
+    async def run() -> None:
+        now_s = [0.0]
+        link = Link(tmp_path / "control")
+        mirror = Mirror(link, lambda: now_s[0])
+        async with answering(tmp_path / "control", b'{"parameters": {"status": ' + status + b"}}\0"):
+            with pytest.raises(AwayError, match="the daemon's answer is not understood: "):
+                await mirror.look()
+        now_s[0] += 1.0
+        (tmp_path / "control").unlink(missing_ok=True)
+        news = b'"news": {"epoch": "e", "last": 0, "events": []}, "alerts": []'
+        good = b'{"parameters": {"status": {"gpus": [], "workers": []}, ' + news + b"}}\0"
+        async with answering(tmp_path / "control", good, hang=True):
+            assert (await mirror.look()).status == {"gpus": [], "workers": []}
             link.close()
 
     asyncio.run(run())

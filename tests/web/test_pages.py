@@ -1,5 +1,6 @@
 """What is read over HTTP: the state, the history, the dashboard's files."""
 
+import contextlib
 import json
 
 import msgspec
@@ -78,6 +79,14 @@ def test_a_hundred_readers_cost_the_daemon_one_question_a_second(face: WebFace, 
         assert face.get("/api/v1/status").status == 200
 
     assert desk.shown - before <= 5
+
+
+def test_the_first_hundred_readers_are_all_answered(face: WebFace) -> None:
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(face.raw()) for _ in range(100)]
+        for sock in socks:
+            sock.sendall(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert {sock.recv(4096)[:15] for sock in socks} == {b"HTTP/1.1 200 OK"}
 
 
 def test_courses_are_of_the_last_hour_in_minutes(face: WebFace) -> None:
