@@ -1,7 +1,6 @@
 """`run --web`: keeps the web face beside the daemon, as a process of its own. Only `close` waits."""
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -54,17 +53,18 @@ class WebChild:
 
     async def close(self) -> None:
         """End it; what does not end within some seconds is killed."""
-        self._ending = asyncio.Event()
+        self._ending = ended = asyncio.Event()
         if self._again is not None:
             self._again.cancel()
-        if self._child is None:
+        child = self._child
+        if child is None:
             return
         if not self._replacing:
-            self._child.dismiss(LEAVE_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), LEAVE_S + 1.0)
-        if self._child is not None:
-            self._child.release()
+            child.dismiss(LEAVE_S)
+        try:
+            await asyncio.wait_for(ended.wait(), LEAVE_S + 1.0)
+        except TimeoutError:
+            child.release()
 
     def _start(self) -> None:
         if self._again is not None:
