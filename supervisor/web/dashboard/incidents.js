@@ -1,7 +1,7 @@
 // @ts-check
 /** The last day: a strip of time, and the incidents below it, newest first. */
 
-import { Keyed, byId, icon, make, makeSvg, setAttribute, setShown, setText } from "./elements.js";
+import { Keyed, byId, icon, make, makeSvg, setAttribute, setIcon, setShown, setText } from "./elements.js";
 import { clock, count, moment, span } from "./format.js";
 import { incidents as ask } from "./server.js";
 
@@ -16,7 +16,9 @@ const SOON_MS = 2500; // several notices of one incident come together, and the 
 /** Causes that somebody wished for, and those that are the course of things. */
 const CALM = new Set(["operator", "reload", "age", "ladder", "leak"]);
 
-/** @param {Incident} incident */
+const ICONS = { high: "busy", calm: "restart", critical: "critical" };
+
+/** @param {Incident} incident @returns {"high" | "calm" | "critical"} */
 export function weight(incident) {
   if (incident.closed_wall_s === null) return "high";
   return incident.cause !== null && CALM.has(incident.cause) ? "calm" : "critical";
@@ -135,11 +137,7 @@ export class Incidents {
     const show = (/** @type {Incident} */ incident) => {
       id = incident.id;
       setAttribute(element, "data-level", weight(incident));
-      setAttribute(
-        /** @type {Element} */ (drawing.firstElementChild),
-        "href",
-        `#icon-${{ high: "busy", calm: "restart", critical: "critical" }[weight(incident)]}`,
-      );
+      setIcon(drawing, ICONS[weight(incident)]);
       setText(time, moment(incident.opened_wall_s, Date.now() / 1000));
       setText(who, incident.worker ?? (incident.gpu ? this.gpuName(incident.gpu) : "machine"));
       setText(cause, incident.cause ?? "");
