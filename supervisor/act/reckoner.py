@@ -5,7 +5,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,15 @@ from supervisor.llama.choices import cautious, choices
 from supervisor.llama.fit import need
 from supervisor.llama.gguf import GgufError
 from supervisor.llama.model import Model, file_bytes, read_model
+from supervisor.llama.rewrite import rewrite
+from supervisor.llama.rungs import SHORTAGES, Shortage, held_bytes, slot_ctx, smaller
 from supervisor.llama.server import Server, read_server
+from supervisor.llama.settings import Settings
 from supervisor.model.action import Reckon
 from supervisor.model.fit import Fit, is_auto
 from supervisor.model.news import Reckoned
 from supervisor.model.plan import Setting
+from supervisor.model.rungs import MadeRung, Rungs
 from supervisor.model.template import fill
 
 # A header of today is read in milliseconds, the worst that a file can hold in some seconds: no start waits
@@ -152,12 +156,19 @@ def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
         model = read(server.model)
         mmproj_bytes = _size_of(server.mmproj)
         values = choices(model.shape, names, gpus=len(order.shares))
-        fits = tuple(_fit(model, server_with(chosen), mmproj_bytes, chosen) for chosen in values)
+        fits = tuple(
+            _fit(model, _with_mmproj(server_with(chosen), mmproj_bytes), chosen) for chosen in values
+        )
+        made = (
+            ()
+            if names or order.plan.ladder or not order.plan.makes_ladder
+            else _rungs(order, model, _with_mmproj(server, mmproj_bytes))
+        )
     except (ValueError, CannotLaunchError) as error:  # GgufError, NotReckonedError, TemplateError among them
         return _unknown(order, str(error))
     except OSError as error:
         return _unknown(order, f"cannot read {error.filename}: {error.strerror}")
-    return Reckoned(order.worker, order.asked_s, fits)
+    return Reckoned(order.worker, order.asked_s, fits, rungs=Rungs(**dict(made)))
 
 
 def _to_choose(order: Reckon) -> tuple[str, ...]:
@@ -185,12 +196,52 @@ def _reader(order: Reckon) -> Callable[[Mapping[str, Setting]], Server]:
     return read
 
 
-def _fit(model: Model, server: Server, mmproj_bytes: int, chosen: Mapping[str, int]) -> Fit:
-    found = need(model, replace(server.settings, mmproj_bytes=mmproj_bytes))
+def _with_mmproj(server: Server, size: int) -> Server:
+    return replace(server, settings=replace(server.settings, mmproj_bytes=size))
+
+
+def _fit(model: Model, server: Server, chosen: Mapping[str, int]) -> Fit:
+    found = need(model, server.settings)
     host = found.host
     return Fit(
         chosen,
-        memory_bytes=host.own_bytes,
+        memory_bytes=host.own_bytes - host.prompt_cache_bytes,
         mapped_bytes=host.total_bytes - host.own_bytes,
+        prompt_cache_bytes=host.prompt_cache_bytes,
+        is_cache_written=server.is_cache_ram_written,
         vram_bytes=tuple(device.total_bytes for device in found.devices),
+    )
+
+
+def _rungs(order: Reckon, model: Model, server: Server) -> Iterator[tuple[str, MadeRung]]:
+    """Yield what may follow these settings, by what runs out (`Rungs`)."""
+    settings = server.settings
+    keep = server.embeds or settings.mmproj_bytes > 0
+    for shortage in SHORTAGES:
+        new = smaller(model, settings, shortage, keep_ubatch=keep)
+        if new is not None and (made := _rung(order, model, server, new, shortage)) is not None:
+            yield shortage, made
+    if settings.n_gpu_layers:
+        new = replace(settings, n_gpu_layers=0, shares=())
+        if (made := _rung(order, model, server, new, "device")) is not None:
+            yield "cpu", replace(made, on_cpu=True)
+
+
+def _rung(order: Reckon, model: Model, server: Server, new: Settings, shortage: Shortage) -> MadeRung | None:
+    """Return a command with new settings; None where it would not, as it is read, come to just these."""
+    old = server.settings
+    found = rewrite(order.plan.command, order.settings, model, old, new)
+    if found is None:
+        return None
+    plan = replace(order.plan, command=found.command)
+    read = _reader(replace(order, plan=plan, settings=found.settings))({})
+    if replace(read.settings, mmproj_bytes=old.mmproj_bytes) != new:
+        return None
+    return MadeRung(
+        found.command,
+        found.settings,
+        found.was,
+        held_bytes(need(model, old), shortage),
+        held_bytes(need(model, new), shortage),
+        (slot_ctx(model, old), slot_ctx(model, new)),
     )

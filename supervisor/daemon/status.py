@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
-from supervisor.decide.ladder import settings_on
+from supervisor.decide.ladder import plan_on
 from supervisor.decide.leak import forecast
 from supervisor.decide.needs import need_of
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
@@ -170,7 +170,7 @@ def _worker(
         if last is None
         else LastRestartStatus(last.cause, last.reason, utc_text(last.wall_s)),
         rung=remembered.rung,
-        settings=settings_on(plan, remembered.rung) if life is None else life.settings,
+        settings=plan_on(remembered, plan).settings if life is None else life.settings,
         oom_events=remembered.oom_events,
         forecast_s=_forecast_s(remembered, snapshot.taken_s),
         held=remembered.held,

@@ -9,11 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.decide.footprint import known_lives
-from supervisor.decide.ladder import settings_on
+from supervisor.decide.ladder import plan_on
 from supervisor.decide.scratch import Scratch
 from supervisor.model.fit import Fit
 from supervisor.model.memory import Footprint, WorkerMemory
-from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.plan import WorkerPlan
 
 # Long enough for another worker's restart with all its deadlines, short beside an outage.
 PATIENCE_S: Final = 300.0
@@ -42,7 +42,7 @@ def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
     never start beside anything again.
     """
     known = _known(worker, plan)
-    lives = known_lives(worker.learned, plan, settings_on(plan, worker.rung))
+    lives = known_lives(worker.learned, plan, plan_on(worker, plan).settings)
     memory = known.memory_bytes
     if memory is None:
         memory = _capped(_most(lives), plan.memory.cap_bytes)
@@ -66,9 +66,12 @@ def awaited(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> Need:
     return _known(worker, plan)
 
 
-def key_of(plan: WorkerPlan, settings: Mapping[str, Setting]) -> str:
+def key_of(plan: WorkerPlan) -> str:
     """Return what a reckoning is good for: what is started, with which settings, on what."""
-    started = (plan.command, plan.environment, plan.environment_file, plan.directory, plan.gpus, settings)
+    started = (
+        *(plan.command, plan.environment, plan.environment_file),
+        *(plan.directory, plan.gpus, plan.settings),
+    )
     return blake2b(msgspec.json.encode(started), digest_size=8).hexdigest()
 
 
@@ -77,7 +80,7 @@ def reckoned_fit(worker: WorkerMemory, plan: WorkerPlan) -> Fit | None:
     if worker.life is not None:
         return worker.life.fit
     past = worker.reckoning
-    if past is None or len(past.fits) != 1 or past.key != key_of(plan, settings_on(plan, worker.rung)):
+    if past is None or len(past.fits) != 1 or past.key != key_of(plan_on(worker, plan)):
         return None
     return past.fits[0]
 
