@@ -5,29 +5,24 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.act.environment_file import read_environment_file
 from supervisor.act.launcher import Tell
+from supervisor.act.made_rungs import made_rungs, server_reader
 from supervisor.act.refusal import CannotLaunchError
 from supervisor.llama.choices import cautious, choices
 from supervisor.llama.fit import need
 from supervisor.llama.gguf import GgufError
 from supervisor.llama.model import Model, file_bytes, read_model
-from supervisor.llama.rewrite import rewrite
-from supervisor.llama.rungs import SHORTAGES, Shortage, held_bytes, slot_ctx, smaller
-from supervisor.llama.server import Server, read_server
-from supervisor.llama.settings import Settings
+from supervisor.llama.server import Server
 from supervisor.model.action import Reckon
 from supervisor.model.fit import Fit, is_auto
 from supervisor.model.news import Reckoned
-from supervisor.model.plan import Setting
-from supervisor.model.rungs import MadeRung, Rungs
-from supervisor.model.template import fill
+from supervisor.model.rungs import Rungs
 
 # A header of today is read in milliseconds, the worst that a file can hold in some seconds: no start waits
 # for that, nor for a file system that does not answer.
@@ -151,7 +146,7 @@ def _size_of(mmproj: Path | None) -> int:
 def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
     """Reckon what a server needs, for each choice that there is; may take seconds."""
     try:
-        names, server_with = _to_choose(order), _reader(order)
+        names, server_with = _to_choose(order), server_reader(order)
         server = server_with(dict.fromkeys(names, 1))  # its files are the same whatever is chosen
         model = read(server.model)
         mmproj_bytes = _size_of(server.mmproj)
@@ -159,16 +154,13 @@ def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
         fits = tuple(
             _fit(model, _with_mmproj(server_with(chosen), mmproj_bytes), chosen) for chosen in values
         )
-        made = (
-            ()
-            if names or order.plan.ladder or not order.plan.makes_ladder
-            else _rungs(order, model, _with_mmproj(server, mmproj_bytes))
-        )
+        is_made = not names and not order.plan.ladder and order.plan.makes_ladder
+        rungs = made_rungs(order, model, _with_mmproj(server, mmproj_bytes)) if is_made else Rungs()
     except (ValueError, CannotLaunchError) as error:  # GgufError, NotReckonedError, TemplateError among them
         return _unknown(order, str(error))
     except OSError as error:
         return _unknown(order, f"cannot read {error.filename}: {error.strerror}")
-    return Reckoned(order.worker, order.asked_s, fits, rungs=Rungs(**dict(made)))
+    return Reckoned(order.worker, order.asked_s, fits, rungs=rungs)
 
 
 def _to_choose(order: Reckon) -> tuple[str, ...]:
@@ -179,21 +171,6 @@ def _unknown(order: Reckon, why: str) -> Reckoned:
     names = _to_choose(order)
     fits = cautious(names, why, gpus=len(order.shares)) if names else ()
     return Reckoned(order.worker, order.asked_s, fits, why)
-
-
-def _reader(order: Reckon) -> Callable[[Mapping[str, Setting]], Server]:
-    """Return what tells how the server is started with given values for what is chosen."""
-    plan = order.plan
-    file = plan.environment_file
-    secrets = {} if file is None else read_environment_file(Path(file))
-
-    def read(chosen: Mapping[str, Setting]) -> Server:
-        settings = {**order.settings, **chosen}
-        command = [fill(word, settings, plan.replica) for word in plan.command]
-        written = {name: fill(value, settings, plan.replica) for name, value in plan.environment.items()}
-        return read_server(command, written | secrets, Path(plan.directory or os.curdir), order.shares)
-
-    return read
 
 
 def _with_mmproj(server: Server, size: int) -> Server:
@@ -210,38 +187,4 @@ def _fit(model: Model, server: Server, chosen: Mapping[str, int]) -> Fit:
         prompt_cache_bytes=host.prompt_cache_bytes,
         is_cache_written=server.is_cache_ram_written,
         vram_bytes=tuple(device.total_bytes for device in found.devices),
-    )
-
-
-def _rungs(order: Reckon, model: Model, server: Server) -> Iterator[tuple[str, MadeRung]]:
-    """Yield what may follow these settings, by what runs out (`Rungs`)."""
-    settings = server.settings
-    keep = server.embeds or settings.mmproj_bytes > 0
-    for shortage in SHORTAGES:
-        new = smaller(model, settings, shortage, keep_ubatch=keep)
-        if new is not None and (made := _rung(order, model, server, new, shortage)) is not None:
-            yield shortage, made
-    if settings.n_gpu_layers:
-        new = replace(settings, n_gpu_layers=0, shares=())
-        if (made := _rung(order, model, server, new, "device")) is not None:
-            yield "cpu", replace(made, on_cpu=True)
-
-
-def _rung(order: Reckon, model: Model, server: Server, new: Settings, shortage: Shortage) -> MadeRung | None:
-    """Return a command with new settings; None where it would not, as it is read, come to just these."""
-    old = server.settings
-    found = rewrite(order.plan.command, order.settings, model, old, new)
-    if found is None:
-        return None
-    plan = replace(order.plan, command=found.command)
-    read = _reader(replace(order, plan=plan, settings=found.settings))({})
-    if replace(read.settings, mmproj_bytes=old.mmproj_bytes) != new:
-        return None
-    return MadeRung(
-        found.command,
-        found.settings,
-        found.was,
-        held_bytes(need(model, old), shortage),
-        held_bytes(need(model, new), shortage),
-        (slot_ctx(model, old), slot_ctx(model, new)),
     )

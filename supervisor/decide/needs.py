@@ -20,11 +20,15 @@ PATIENCE_S: Final = 300.0
 
 
 class Need(Struct, frozen=True):
-    """Bytes that a worker takes to come up; None where nobody knows yet, which keeps it from nothing."""
+    """Bytes that a worker takes to come up; None where nobody knows yet, which keeps it from nothing.
+
+    `later_bytes` of the host's memory it takes once it serves: a prompt cache that was asked for.
+    """
 
     memory_bytes: int | None = None
     vram_bytes: int | None = None  # over all its GPUs
     vram_by_gpu: Mapping[str, int] = {}  # where it is known for each
+    later_bytes: int = 0
 
     def on(self, uuid: str, count: int) -> int | None:
         """Return the bytes on one of `count` GPUs: what it took there, else an even share."""
@@ -50,9 +54,9 @@ def need_of(worker: WorkerMemory, plan: WorkerPlan) -> Need:
         return replace(known, memory_bytes=memory)
     largest = max(lives, key=_vram, default=None)
     if largest is None or not largest.vram_steady_bytes:
-        return Need(memory)
+        return replace(known, memory_bytes=memory)
     by_gpu = largest.vram_steady_bytes
-    return Need(memory, _capped(_vram(largest), plan.vram_cap_bytes), by_gpu)
+    return Need(memory, _capped(_vram(largest), plan.vram_cap_bytes), by_gpu, known.later_bytes)
 
 
 def awaited(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> Need:
@@ -85,17 +89,28 @@ def reckoned_fit(worker: WorkerMemory, plan: WorkerPlan) -> Fit | None:
     return past.fits[0]
 
 
+def known_fit(worker: WorkerMemory, plan: WorkerPlan) -> Fit | None:
+    """Return what was reckoned for a worker, which a guess at what fits is not."""
+    fit = reckoned_fit(worker, plan)
+    return None if fit is None or fit.assumed is not None else fit
+
+
 def _known(worker: WorkerMemory, plan: WorkerPlan) -> Need:
-    """Return what is declared, else reckoned; a guess at what fits is no need."""
-    declared, fit = plan.needs, reckoned_fit(worker, plan)
-    if fit is None or fit.assumed is not None:
+    """Return what is declared, else reckoned."""
+    declared, fit = plan.needs, known_fit(worker, plan)
+    if fit is None:
         return Need(declared.memory_bytes, declared.vram_bytes)
-    memory = fit.memory_bytes if declared.memory_bytes is None else declared.memory_bytes
+    memory, later = declared.memory_bytes, 0
+    if memory is None and fit.memory_bytes is not None:
+        memory, cap = fit.memory_bytes, plan.memory.cap_bytes
+        later = (
+            fit.promised_cache_bytes if cap is None else max(0, min(fit.promised_cache_bytes, cap - memory))
+        )
     # A server without a layer on a GPU may take some of one that it sees; how much, lives tell.
     if declared.vram_bytes is not None or not fit.vram_bytes:
-        return Need(memory, declared.vram_bytes)
+        return Need(memory, declared.vram_bytes, later_bytes=later)
     gpus = worker.life.gpus if worker.life is not None else worker.reckoning.gpus if worker.reckoning else ()
-    return Need(memory, sum(fit.vram_bytes), dict(zip(gpus, fit.vram_bytes, strict=False)))
+    return Need(memory, sum(fit.vram_bytes), dict(zip(gpus, fit.vram_bytes, strict=False)), later)
 
 
 def _most(lives: tuple[Footprint, ...]) -> int | None:

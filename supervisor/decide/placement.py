@@ -51,7 +51,8 @@ def no_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tupl
     wanted = host_need(scratch, need, gpus)
     room = host_room(scratch, worker)
     if wanted is not None and room.lacks(wanted):
-        return f"{format_size(wanted)} of host memory: {room.in_words()} above critical_available"
+        later = f" ({format_size(need.later_bytes)} of it for its prompt cache)" if need.later_bytes else ""
+        return f"{format_size(wanted)} of host memory{later}: {room.in_words()} above critical_available"
     return None
 
 

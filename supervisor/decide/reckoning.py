@@ -177,5 +177,6 @@ def _short(scratch: Scratch, worker: WorkerMemory, fit: Fit, rooms: list[Room]) 
         if room.lacks(with_spare):
             yield f"{format_size(with_spare)} on a GPU: {room.in_words()}"
     in_ram, room = _in_ram(fit), host_room(scratch, worker)
-    if in_ram is not None and room.lacks(in_ram):
-        yield f"{format_size(in_ram)} of host memory: {room.in_words()} above critical_available"
+    in_all = None if in_ram is None else in_ram + fit.promised_cache_bytes
+    if in_all is not None and room.lacks(in_all):
+        yield f"{format_size(in_all)} of host memory: {room.in_words()} above critical_available"

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from supervisor.decide.age import draw_max_age
 from supervisor.decide.ladder import begin_anew, on_cpu, plan_on
 from supervisor.decide.lifecycle import GOING, MOVING_MEMORY, Event
+from supervisor.decide.mapped import tell_of_weights
 from supervisor.decide.placement import because, choose_gpus, no_room
 from supervisor.decide.reckoning import UNDER_WAY, choose_fit, is_under_way, reckon
 from supervisor.decide.reclaim import residuals
@@ -154,6 +155,7 @@ def launch(
         replace(worker, life=life, lives=worker.lives + 1, held=None, waits_for=None, peak_memory_bytes=0)
     )
     scratch.ledger = None  # it is promised what it has not taken yet
+    tell_of_weights(scratch, worker, plan, fit)
     scratch.do(Launch(worker.name, run, started, life.settings, gpus, why_launched(worker)))
 
 

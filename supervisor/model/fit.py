@@ -31,6 +31,11 @@ class Fit(Struct, frozen=True):
     prompt_cache_bytes: int = 0  # as far as it may grow
     is_cache_written: bool = False  # else its limit is llama-server's own, which nobody has chosen
 
+    @property
+    def promised_cache_bytes(self) -> int:
+        """Return the prompt cache that somebody has asked for."""
+        return self.prompt_cache_bytes if self.is_cache_written else 0
+
 
 class Reckoning(Struct, frozen=True):
     """What was asked about a worker before a start, and what is known of it."""

@@ -89,6 +89,8 @@ class WorkerStatus(Struct, frozen=True):
     processes: int = 0
     needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
     needs_vram_bytes: int | None = None
+    needs_prompt_cache_bytes: int | None = None  # of a llama.cpp server: as far as it may grow, later
+    needs_mapped_bytes: int | None = None  # and its weights in RAM, pages of the file
     reported: ReportedStatus | None = None
     missing: Mapping[str, str] = {}
 

@@ -158,3 +158,17 @@ def test_no_rungs_are_offered_beside_a_written_ladder_or_a_choice(folder: Path) 
     auto = order(folder, {"n_gpu_layers": "auto", "ctx": 512}, name="auto")
     found = answers(written, auto)
     assert found["chat"].rungs == found["auto"].rungs == Rungs()
+
+
+def test_the_prompt_cache_and_whether_it_was_asked_for_stand_beside_what_is_needed(folder: Path) -> None:
+    def fit(*more: str) -> Fit:
+        plan = WorkerPlan("chat", "chat", (*COMMAND, *more), directory=str(folder))
+        return answers(Reckon("chat", 7.0, plan, {"n_gpu_layers": 0, "ctx": 512}, (), "a test"))["chat"].fits[
+            0
+        ]
+
+    unasked, asked, none = fit(), fit("--cache-ram", "512"), fit("-cram", "0")
+    assert (unasked.prompt_cache_bytes, unasked.promised_cache_bytes) == (8 << 30, 0)
+    assert (asked.prompt_cache_bytes, asked.promised_cache_bytes) == (512 << 20, 512 << 20)
+    assert (none.prompt_cache_bytes, none.promised_cache_bytes) == (0, 0)
+    assert unasked.memory_bytes == asked.memory_bytes == none.memory_bytes
