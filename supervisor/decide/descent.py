@@ -7,7 +7,7 @@ from supervisor.decide.ladder import Step, next_made, next_step
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Notice
 from supervisor.model.memory import Life, WorkerMemory
-from supervisor.model.rungs import MadeRung, Rungs
+from supervisor.model.rungs import MadeRung
 
 
 class Spent(Struct, frozen=True):
@@ -29,10 +29,11 @@ def go_down(scratch: Scratch, worker: WorkerMemory, life: Life, spent: Spent) ->
     """Move a worker to the rung that follows, and tell of a smaller context."""
     step = None if life.plan.ladder else _made(scratch, worker, life, spent)
     if step is not None:
-        if not step.held:
+        is_same = step.rung == worker.rung
+        if not is_same:
             _announce(scratch, worker, step.made[-1])
         scratch.put(replace(worker, rung=step.rung, made=step.made))
-        return Descent(step.words, same=step.held, held=step.held)
+        return Descent(step.words, same=is_same, held=step.held)
     reached = max(worker.rung, life.rung)  # it may have been reset since it was launched
     step = next_step(replace(worker, rung=reached), life.plan, device=spent.device)
     scratch.put(replace(worker, rung=step.rung))
@@ -47,7 +48,10 @@ def starved_gpus(worker: WorkerMemory, life: Life, *, device: bool) -> tuple[str
 def _made(scratch: Scratch, worker: WorkerMemory, life: Life, spent: Spent) -> Step | None:
     """Return the rung that was reckoned before this life began, for what ran out."""
     asked = worker.reckoning
-    rungs = asked.rungs if asked is not None and asked.lives == worker.lives - 1 else Rungs()
+    if asked is None or not asked.fits or asked.lives != worker.lives - 1:
+        again = "it was not reckoned this time, so it goes on with the same settings"
+        return Step(worker.rung, again, made=worker.made) if worker.made else None
+    rungs = asked.rungs
     gpus = [scratch.samples[uuid] for uuid in life.gpus or scratch.samples if uuid in scratch.samples]
     if any(one.unified for one in gpus) and life.fit is not None and life.fit.vram_bytes:
         offered = rungs.shared

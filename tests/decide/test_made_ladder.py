@@ -211,6 +211,17 @@ def test_an_answer_about_an_earlier_life_is_not_used() -> None:
     assert plan_on(world.of(), world.plan.workers["chat"]).command == LITERAL
 
 
+def test_on_a_rung_that_could_not_be_reckoned_it_goes_on_with_the_same_settings() -> None:
+    world = begun(llama())
+    dies_of(world)
+    world.fits = ()
+    world.exits()
+    world.pass_s(20.0)
+    assert dies_of(world) == "it was not reckoned this time, so it goes on with the same settings"
+    assert (world.phase(), world.of().rung) == (Phase.READY, 1)
+    assert launched(world).settings == {"ctx": 4096, "n_gpu_layers": 33}
+
+
 def test_after_a_gpu_ran_out_of_memory_another_one_with_room_comes_first() -> None:
     world = begun(llama(gpus=GpuChoice("auto")), gpus=(GPU_A, GPU_B))
     world.gpus[GPU_B].nobody_bytes = GIB

@@ -353,9 +353,8 @@ class World:
                 self.answers(self.answer)
         elif isinstance(action, Reckon) and self.fits is not None:
             missing = None if self.fits else "not to be read"
-            self.inbox.append(
-                Reckoned(action.worker, action.asked_s, self.fits, missing, self.offers(action))
-            )
+            rungs = self.offers(action) if self.fits else Rungs()
+            self.inbox.append(Reckoned(action.worker, action.asked_s, self.fits, missing, rungs))
 
     def _launch(self, order: Launch) -> None:
         if self.launch_fails is not None:
