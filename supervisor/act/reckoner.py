@@ -11,19 +11,18 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.act.environment_file import read_environment_file
 from supervisor.act.launcher import Tell
+from supervisor.act.made_rungs import made_rungs, server_reader
 from supervisor.act.refusal import CannotLaunchError
 from supervisor.llama.choices import cautious, choices
 from supervisor.llama.fit import need
 from supervisor.llama.gguf import GgufError
 from supervisor.llama.model import Model, file_bytes, read_model
-from supervisor.llama.server import Server, read_server
+from supervisor.llama.server import Server
 from supervisor.model.action import Reckon
 from supervisor.model.fit import Fit, is_auto
 from supervisor.model.news import Reckoned
-from supervisor.model.plan import Setting
-from supervisor.model.template import fill
+from supervisor.model.rungs import Rungs
 
 # A header of today is read in milliseconds, the worst that a file can hold in some seconds: no start waits
 # for that, nor for a file system that does not answer.
@@ -147,17 +146,21 @@ def _size_of(mmproj: Path | None) -> int:
 def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
     """Reckon what a server needs, for each choice that there is; may take seconds."""
     try:
-        names, server_with = _to_choose(order), _reader(order)
+        names, server_with = _to_choose(order), server_reader(order)
         server = server_with(dict.fromkeys(names, 1))  # its files are the same whatever is chosen
         model = read(server.model)
         mmproj_bytes = _size_of(server.mmproj)
         values = choices(model.shape, names, gpus=len(order.shares))
-        fits = tuple(_fit(model, server_with(chosen), mmproj_bytes, chosen) for chosen in values)
+        fits = tuple(
+            _fit(model, _with_mmproj(server_with(chosen), mmproj_bytes), chosen) for chosen in values
+        )
+        is_made = not names and not order.plan.ladder and order.plan.makes_ladder
+        rungs = made_rungs(order, model, _with_mmproj(server, mmproj_bytes)) if is_made else Rungs()
     except (ValueError, CannotLaunchError) as error:  # GgufError, NotReckonedError, TemplateError among them
         return _unknown(order, str(error))
     except OSError as error:
         return _unknown(order, f"cannot read {error.filename}: {error.strerror}")
-    return Reckoned(order.worker, order.asked_s, fits)
+    return Reckoned(order.worker, order.asked_s, fits, rungs=rungs)
 
 
 def _to_choose(order: Reckon) -> tuple[str, ...]:
@@ -170,27 +173,18 @@ def _unknown(order: Reckon, why: str) -> Reckoned:
     return Reckoned(order.worker, order.asked_s, fits, why)
 
 
-def _reader(order: Reckon) -> Callable[[Mapping[str, Setting]], Server]:
-    """Return what tells how the server is started with given values for what is chosen."""
-    plan = order.plan
-    file = plan.environment_file
-    secrets = {} if file is None else read_environment_file(Path(file))
-
-    def read(chosen: Mapping[str, Setting]) -> Server:
-        settings = {**order.settings, **chosen}
-        command = [fill(word, settings, plan.replica) for word in plan.command]
-        written = {name: fill(value, settings, plan.replica) for name, value in plan.environment.items()}
-        return read_server(command, written | secrets, Path(plan.directory or os.curdir), order.shares)
-
-    return read
+def _with_mmproj(server: Server, size: int) -> Server:
+    return replace(server, settings=replace(server.settings, mmproj_bytes=size))
 
 
-def _fit(model: Model, server: Server, mmproj_bytes: int, chosen: Mapping[str, int]) -> Fit:
-    found = need(model, replace(server.settings, mmproj_bytes=mmproj_bytes))
+def _fit(model: Model, server: Server, chosen: Mapping[str, int]) -> Fit:
+    found = need(model, server.settings)
     host = found.host
     return Fit(
         chosen,
-        memory_bytes=host.own_bytes,
+        memory_bytes=host.own_bytes - host.prompt_cache_bytes,
         mapped_bytes=host.total_bytes - host.own_bytes,
+        prompt_cache_bytes=host.prompt_cache_bytes,
+        is_cache_written=server.is_cache_ram_written,
         vram_bytes=tuple(device.total_bytes for device in found.devices),
     )

@@ -120,7 +120,8 @@ def _worker(base: str, replica: int | None, shape: WorkerShape, report: Report) 
         drain=drain_of(shape.drain, site),
         restart=RestartRule(restart.first, restart.max, restart.starts, restart.within),
         settings=shape.settings,
-        ladder=shape.ladder,
+        ladder=shape.ladder or (),
+        makes_ladder=shape.ladder != (),
         climb_after_s=shape.climb_after,
         after=shape.after,
     )

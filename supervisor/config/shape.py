@@ -257,9 +257,12 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
         _says("values for {braces} in command, environment and probes; `auto` is in docs/llama.md"),
     ] = {}
     ladder: Annotated[
-        tuple[dict[str, Setting], ...],
-        _says("settings to fall back to, one rung further at each out-of-memory death"),
-    ] = ()
+        tuple[dict[str, Setting], ...] | None,
+        _says(
+            "settings to fall back to, one rung further at each out-of-memory death;"
+            " left out, those of a llama.cpp server are reckoned"
+        ),
+    ] = None
     climb_after: Annotated[
         Period | None, _says("one rung back up, by a drained restart, when it was ready for so long")
     ] = None

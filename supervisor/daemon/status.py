@@ -6,9 +6,9 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
-from supervisor.decide.ladder import settings_on
+from supervisor.decide.ladder import plan_on
 from supervisor.decide.leak import forecast
-from supervisor.decide.needs import need_of
+from supervisor.decide.needs import known_fit, need_of
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
@@ -144,7 +144,7 @@ def _worker(
         seen = Sighting("", 0.0)  # there is nothing to see, or what was seen is of another life
     age_s = None if life is None else max(0.0, snapshot.taken_s - life.launched_s)
     max_age_s = plan.max_age_s if life is None else life.max_age_s
-    need = need_of(remembered, plan)
+    need, fit = need_of(remembered, plan), known_fit(remembered, plan)
     vram_bytes = seen.vram_bytes
     if snapshot.gpu_missing is not None and vram_bytes == NOT_READ_YET:
         vram_bytes = Missing(snapshot.gpu_missing)
@@ -173,7 +173,7 @@ def _worker(
         if last is None
         else LastRestartStatus(last.cause, last.reason, utc_text(last.wall_s)),
         rung=remembered.rung,
-        settings=settings_on(plan, remembered.rung) if life is None else life.settings,
+        settings=plan_on(remembered, plan).settings if life is None else life.settings,
         oom_events=remembered.oom_events,
         forecast_s=_forecast_s(remembered, snapshot.taken_s),
         held=remembered.held,
@@ -182,6 +182,8 @@ def _worker(
         processes=len(seen.pids),
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,
+        needs_prompt_cache_bytes=None if fit is None else fit.prompt_cache_bytes,
+        needs_mapped_bytes=None if fit is None else fit.mapped_bytes,
         reported=None if life is None else _reported(life, snapshot.taken_s),
         restarts_by_cause={cause.value: times for cause, times in remembered.restarts_by.items()},
         missing=(_missing(**readings) if _lives(remembered) else {}) | _not_reckoned(remembered),

@@ -6,7 +6,8 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.decide.ladder import footing_of, next_step
+from supervisor.decide.descent import Spent, go_down, starved_gpus
+from supervisor.decide.ladder import footing_of
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.reckoning import starved
 from supervisor.decide.reclaim import RECLAIM_S
@@ -17,7 +18,7 @@ from supervisor.model.action import Field, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, Life, Stop, WorkerMemory
 from supervisor.model.news import Exited, LaunchFailed
 from supervisor.model.phase import Cause
-from supervisor.model.plan import HttpTarget, NotifyTarget, TcpTarget
+from supervisor.model.plan import HttpTarget, LlamaTarget, NotifyTarget, TcpTarget
 from supervisor.model.verdict import Death
 
 SIGBUS: Final = 7
@@ -59,7 +60,13 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
     if oom:
         footing = worker.footing or footing_of(life.plan, life.gpus)
         spent = starved(worker, life, device=ending.cause is Cause.VRAM_OOM)
-        worker = replace(worker, oom_events=worker.oom_events + 1, footing=footing, starved=spent)
+        worker = replace(
+            worker,
+            oom_events=worker.oom_events + 1,
+            footing=footing,
+            starved=spent,
+            starved_gpus=starved_gpus(worker, life, device=ending.cause is Cause.VRAM_OOM),
+        )
         scratch.put(worker)
     begun = worker.stop
     if begun is None:
@@ -127,16 +134,15 @@ def _when(life: Life) -> str:
 
 def _has_served(life: Life) -> bool:
     """Say whether it was seen to be ready: what it served with then, a bad model say, it did not die of."""
-    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget)
+    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget | LlamaTarget)
     return proof and life.ready_s is not None
 
 
 def _one_rung_down(scratch: Scratch, worker: WorkerMemory, life: Life, ending: Ending) -> Order:
-    reached = max(worker.rung, life.rung)  # it may have been reset since it was launched
-    step = next_step(replace(worker, rung=reached), life.plan, device=ending.cause is Cause.VRAM_OOM)
-    scratch.put(replace(worker, rung=step.rung))
+    spent = Spent(device=ending.cause is Cause.VRAM_OOM, served=_has_served(life))
+    step = go_down(scratch, worker, life, spent)
     reason = f"{ending.how}; {step.words}"
-    if step.rung == reached:
+    if step.same:
         then = After.HOLD if step.held else After.RESTART
         return Order(ending.cause, reason, then, counts=True, budget=Budget.OOM)
     return Order(ending.cause, reason, After.RESTART, counts=True, budget=Budget.LADDER)

@@ -168,7 +168,7 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
     elif held is None:
         worker = replace(worker, retry_s=now_s)
     if begun.cause is Cause.LADDER:
-        worker = replace(worker, rung=rung_above(life.plan, worker.rung))
+        worker = replace(worker, rung=rung_above(worker, life.plan))
     if held is not None:
         return hold(scratch, worker, held, begun.cause)
     by_cause = {**worker.restarts_by, begun.cause: worker.restarts_by.get(begun.cause, 0) + 1}

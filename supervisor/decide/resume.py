@@ -79,6 +79,8 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         oom_events=worker.oom_events,
         rung=worker.rung,
         footing=worker.footing,
+        made=worker.made,
+        starved_gpus=worker.starved_gpus,
         starved=worker.starved,
         lives=worker.lives,
         learned=worker.learned,

@@ -83,6 +83,8 @@ def _reset(scratch: Scratch, worker: WorkerMemory) -> None:
         oom_events=0,
         rung=0,
         footing=None,
+        made=(),
+        starved_gpus=(),
         above_cap_lives=0,
         retry_s=scratch.now_s,
         waits_for=None,

@@ -11,6 +11,7 @@ from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.report import Report, Words
+from supervisor.model.rungs import MadeRung
 from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
 from supervisor.model.trend import Trend
@@ -193,6 +194,8 @@ class WorkerMemory(Struct, frozen=True):
     held: str | None = None
     oom_events: int = 0  # since its ladder was begun
     rung: int = 0
+    made: tuple[MadeRung, ...] = ()  # its ladder as far as it came, where none is written
+    starved_gpus: tuple[str, ...] = ()  # UUIDs on which it ran out of memory since its ladder was begun
     footing: Footing | None = None
     incident: str | None = None  # open until the successor is ready
     down_for: Cause | None = None  # what took it down first, until it is ready again or rests

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from supervisor.model.fit import Fit
 from supervisor.model.report import Report
+from supervisor.model.rungs import Rungs
 from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
 from supervisor.model.verdict import Verdict
@@ -87,6 +88,7 @@ class Reckoned(Struct, frozen=True, tag="reckoned"):
     asked_s: float  # when: the answer to another question is none
     fits: tuple[Fit, ...] = ()
     missing: str | None = None  # why it could not be reckoned
+    rungs: Rungs = Rungs()  # where no ladder is written
 
 
 class Asked(Struct, frozen=True, tag="asked"):

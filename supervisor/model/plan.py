@@ -155,6 +155,7 @@ class WorkerPlan(Struct, frozen=True):
     restart: RestartRule = RestartRule()
     settings: Mapping[str, Setting] = {}
     ladder: tuple[Mapping[str, Setting], ...] = ()
+    makes_ladder: bool = True  # of a llama.cpp server, where none is written; an empty one is none
     climb_after_s: float | None = None  # one rung back up when healthy for so long
     after: tuple[str, ...] = ()  # base names; all replicas of each must be ready
 

@@ -55,6 +55,8 @@ WORKER_KEYS = [
     "processes",
     "needs_memory_bytes",
     "needs_vram_bytes",
+    "needs_prompt_cache_bytes",
+    "needs_mapped_bytes",
     "reported",
     "restarts_by_cause",
     "missing",

@@ -82,6 +82,17 @@ workers:
     assert warned(text) == []
 
 
+def test_climbing_has_a_ladder_to_climb_where_one_is_made(warned: Warned) -> None:
+    text = """\
+workers:
+  a: {command: [llama-server, --model-url, 'http://m', --port, '1'], climb_after: 1d}
+  b: {command: [llama-server, --model-url, 'http://m', --port, '2'], climb_after: 1d, ladder: []}
+"""
+    assert [line for line in warned(text) if "climb_after" in line] == [
+        "config.yaml:3: workers.b.climb_after: never counts: there is no ladder"
+    ]
+
+
 def test_two_workers_on_one_port_are_warned_of(warned: Warned) -> None:
     text = """\
 workers:

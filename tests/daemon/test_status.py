@@ -151,6 +151,8 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "processes": 2,
                 "needs_memory_bytes": None,
                 "needs_vram_bytes": None,
+                "needs_prompt_cache_bytes": None,
+                "needs_mapped_bytes": None,
                 "reported": None,
                 "restarts_by_cause": {"age": 1, "memory-cap": 1},
                 "missing": {},

@@ -176,7 +176,8 @@ class Promises:
             if not isinstance(news, Exited) or past is None or past.life is None or past.stop is not None:
                 continue
             oom = news.verdict is not None and news.verdict.death in {Death.VRAM_OOM, Death.HOST_OOM}
-            if oom and past.life.run == news.run and past.rung < len(past.life.plan.ladder):
+            further = past.rung < len(past.life.plan.ladder) or _is_offered_more(past)
+            if oom and past.life.run == news.run and further:
                 self.starved[news.worker] = past.life
             else:
                 self.starved.pop(news.worker, None)
@@ -299,6 +300,14 @@ class Promises:
 def steps(decision: Decision) -> list[Launch | Signal | Kill | Probe]:
     """Return the actions that do something."""
     return [one for one in decision.actions if isinstance(one, Launch | Signal | Kill | Probe)]
+
+
+def _is_offered_more(worker: WorkerMemory) -> bool:
+    """Say whether rungs were reckoned for its life, whatever it runs out of."""
+    asked = worker.reckoning
+    if asked is None or asked.lives != worker.lives - 1:
+        return False
+    return None not in (asked.rungs.device, asked.rungs.loading, asked.rungs.serving, asked.rungs.shared)
 
 
 def _ground(plan: WorkerPlan) -> tuple[object, ...]:

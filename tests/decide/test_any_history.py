@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from msgspec.structs import replace
 
+from decide.offers import LITERAL, half_the_context
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
 from supervisor.model.fit import Fit
 from supervisor.model.news import Shutdown, Wish
@@ -85,6 +86,9 @@ def variants(which: int) -> Plan:
         workers = (worker("chat", **QUICK), *embed, web, reckoned("listed"))
     if which == 1:
         workers = (*workers, reckoned("any"))
+    if which == 0:
+        made = {"command": LITERAL, "gpus": GpuChoice("listed", (0,)), "ready": NotifyTarget()}
+        workers = (*workers, worker("extra", **made, climb_after_s=100.0, **QUICK))
     return plan_of(*workers, gpu=GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0))
 
 
@@ -121,7 +125,7 @@ class Histories(RuleBasedStateMachine):
         self.world = World(gpus=[GPU_A, GPU_B])
         self.world.promises.deep_every = 5
         self.world.plan = variants(which)
-        self.world.fits = FITS
+        self.world.fits, self.world.offers = FITS, half_the_context
         self.world.answer = answer
         self.world.settle()
 
@@ -148,6 +152,11 @@ class Histories(RuleBasedStateMachine):
     @rule(death=st.sampled_from([Death.VRAM_OOM, Death.HOST_OOM]), span_s=st.sampled_from([0.0, 9.0, 9.0]))
     def the_one_with_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
         self.dies_of("chat", death)
+        self.world.pass_s(span_s)
+
+    @rule(death=st.sampled_from([Death.VRAM_OOM, Death.HOST_OOM]), span_s=st.sampled_from([0.0, 9.0, 9.0]))
+    def the_one_without_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
+        self.dies_of("extra", death)
         self.world.pass_s(span_s)
 
     def dies_of(self, name: str, death: Death) -> None:
