@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from supervisor.decide.scratch import Scratch
 from supervisor.model.action import Notice
-from supervisor.model.memory import GpuMemory, LastXid, Life
+from supervisor.model.memory import GpuMemory, LastXid, Life, WorkerMemory
 from supervisor.model.news import Exited, OomKilled, XidSeen
 from supervisor.model.phase import Cause
 from supervisor.model.quantity import format_size
@@ -95,12 +95,16 @@ def _remember(scratch: Scratch, news: XidSeen, kind: XidKind) -> None:
             scratch.put(replace(worker, life=replace(life, xid=news)))
 
 
-def hear_oom_kill(scratch: Scratch, life: Life, news: OomKilled) -> None:
-    """Take that the kernel has killed a process of a worker; that of its main one is told with its end."""
-    worker = scratch.workers[news.worker]
-    scratch.put(replace(worker, life=replace(life, oom_kill=news)))
-    known = life.oom_kill is not None and life.oom_kill.pid == news.pid
-    if known or _is_main(life, news):
+def hear_oom_kill(scratch: Scratch, worker: WorkerMemory, life: Life, news: OomKilled) -> None:
+    """Take that the kernel has killed a process of a worker; that of its main one is told with its end.
+
+    Of several that go together, as with memory.oom.group, one is told.
+    """
+    former = life.oom_kill
+    if former is None or news.pid == former.pid or not _is_main(life, former):
+        scratch.put(replace(worker, life=replace(life, oom_kill=news)))
+    just_told = former is not None and news.at_s - former.at_s <= SOON_S
+    if worker.stop is not None or just_told or _is_main(life, news):
         return
     scratch.tell(
         Notice("warning", "process oom-killed", _killed(news), worker=worker.name, cause=Cause.HOST_OOM_KILL)

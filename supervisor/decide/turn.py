@@ -197,7 +197,7 @@ def _hear_of_life(scratch: Scratch, worker: WorkerMemory, life: Life, news: Life
     elif isinstance(news, Exited):
         exited(scratch, worker, life, news)
     elif isinstance(news, OomKilled):
-        hear_oom_kill(scratch, life, news)
+        hear_oom_kill(scratch, worker, life, news)
     elif isinstance(news, Probed):
         _probed(scratch, worker, news)
     elif isinstance(news, Reported):

@@ -1,9 +1,13 @@
 """The daemon hears the kernel's log: a pipe stands in for it, and a library for the NVIDIA driver."""
 
+import contextlib
+import json
 import os
+import re
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -188,3 +192,54 @@ def test_throttling_is_shown(daemon: WatchedDaemon, driver: FakeDriver) -> None:
     assert daemon.gpu(0)["throttle"] == ["hw-slowdown", "hw-thermal"]
     assert daemon.gpu(1)["throttle"] == []
     assert "throttled: hw-slowdown, hw-thermal" in daemon.run("status").stdout
+
+
+@pytest.fixture
+def box(require: Callable[[object, str], None]) -> Iterator[Path]:
+    """A memory cgroup of 48 MiB: what takes more in it is killed, by the real kernel."""
+    root, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"  # cgroup v1
+    if not root.exists():
+        root, limit = Path("/sys/fs/cgroup"), "memory.max"
+    made = root / f"kernel-log-test-{os.getpid()}"
+    with contextlib.suppress(OSError):
+        made.mkdir()
+        (made / limit).write_text(str(48 << 20), encoding="utf-8")
+    readable = os.access("/dev/kmsg", os.R_OK)
+    require((made / limit).exists() and readable, "no memory cgroup can be made, or no kernel log be read")
+    yield made
+    deadline_s = time.monotonic() + 10.0
+    while made.exists() and time.monotonic() < deadline_s:
+        with contextlib.suppress(OSError):  # what was killed in it is not gone yet
+            made.rmdir()
+
+
+HUNGRY = """
+import sys, time
+held = []
+while True:
+    time.sleep(0.02)
+    held.append(bytearray(1 << 20))
+"""
+
+
+@pytest.mark.parametrize("child", [False, True], ids=["itself", "a child of it"])
+def test_the_real_kernel_is_believed_about_whom_it_has_killed(
+    tmp_path: Path,
+    box: Path,
+    child: bool,  # noqa: FBT001
+) -> None:
+    (tmp_path / "hungry.py").write_text(HUNGRY, encoding="utf-8")
+    enter = f"echo $$ >{box}/cgroup.procs; exec {sys.executable} -S {tmp_path}/hungry.py"
+    script = f"sh -c '{enter}'; exit 1" if child else enter
+    daemon = WatchedDaemon(tmp_path)
+    try:
+        daemon.begin(f"  chat: {{command: {json.dumps(['/bin/sh', '-c', script])}}}\n")
+        ended = until_told(daemon, "worker exited")
+        assert ended["cause"] == "host-oom-kill", ended
+        said = (
+            r"killed by the kernel's OOM killer \(pid \d+ \([\w.]+\) killed for want of memory of the cgroup"
+            r" /kernel-log-test-\d+; it held anon 4\d(\.\d+)?MiB, file [^,]+, shmem 0B\) after "
+        )
+        assert re.match(said, ended["reason"]), ended["reason"]
+    finally:
+        daemon.close()

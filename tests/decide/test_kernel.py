@@ -1,5 +1,7 @@
 """What follows from the kernel's log: Xids, and kills for want of memory."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -30,22 +32,27 @@ def two() -> World:
     return world
 
 
-def xid(
-    world: World, code: int, text: str, seq: int = 100, of: str | None = None, **fields: object
+def xid(  # any field of the news
+    world: World,
+    code: int,
+    text: str,
+    seq: int = 100,
+    of: str | None = None,
+    **fields: Any,  # noqa: ANN401
 ) -> XidSeen:
     """Return an Xid of the first GPU, heard now; with `of`, one that names that worker's process."""
     seen = XidSeen(code, text, BUS, seq, world.now_s, gpu=GPU_A)
     if of is not None:
         seen = replace(seen, pid=world.tree(of).pid, worker=of, run=world.life(of).run)
-    return replace(seen, **fields)  # type: ignore[arg-type]
+    return replace(seen, **fields)
 
 
-def killed(world: World, pid: int, name: str = "chat", **fields: object) -> OomKilled:
+def killed(world: World, pid: int, name: str = "chat", **fields: Any) -> OomKilled:  # noqa: ANN401
     told = OomKilled(name, world.life(name).run, pid, "llama-server", world.now_s)
-    return replace(told, **fields)  # type: ignore[arg-type]
+    return replace(told, **fields)
 
 
-SIZES = {"scope": "the machine", "anon_bytes": 6 * GIB, "file_bytes": 0, "shmem_bytes": 4096}
+SIZES: dict[str, Any] = {"scope": "the machine", "anon_bytes": 6 * GIB, "file_bytes": 0, "shmem_bytes": 4096}
 
 
 # -- of the hardware
@@ -278,6 +285,16 @@ def test_a_child_that_the_kernel_has_killed_is_told_and_so_is_a_main_process_tha
     world.exits("chat")
     world.settle()
     assert world.told("worker exited")[0].cause is Cause.HOST_OOM_KILL
+
+
+def test_of_a_worker_whose_processes_the_kernel_kills_together_one_is_told_at_most() -> None:
+    world = two()
+    pid = world.tree("chat").pid
+    world.exits("chat", signum=9)
+    world.inbox = [killed(world, 9997), killed(world, pid, **SIZES), killed(world, 9998), *world.inbox]
+    world.settle()
+    assert len(world.told("process oom-killed")) == 1
+    assert f"(pid {pid} (llama-server) killed" in world.told("worker exited")[0].reason
 
 
 @pytest.mark.parametrize(("after_s", "code"), [(2.0, 0), (30.0, 1)])

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,8 @@ def record(seq: int, age_s: float, text: str) -> bytes:
     return f"3,{seq},{stamp},-;{text}\n".encode()
 
 
-def texts(records: object) -> list[str]:
-    assert isinstance(records, list)
-    return [one.text for one in records if isinstance(one, Record)]
+def texts(records: Sequence[Record]) -> list[str]:
+    return [one.text for one in records]
 
 
 def test_records_are_read_as_they_come_and_nothing_is_waited_for(log: KernelLog, pipe: int) -> None:

@@ -1,13 +1,13 @@
 """What is known of every GPU, by UUID, as lines come in. Pure: takes a fleet, returns the next one."""
 
 from collections.abc import Collection, Mapping
-from typing import Final, get_args
+from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import NOT_READ_YET, Missing
-from supervisor.model.snapshot import GpuProcess, GpuSample, Throttle
+from supervisor.model.snapshot import GpuProcess, GpuSample
 from supervisor.model.xid import bus_address
 from supervisor.sense.gpu.wire import Fault, GpuLine
 
@@ -16,7 +16,6 @@ Fleet = Mapping[str, GpuSample]
 # GPU_IS_LOST, GPU_NOT_FOUND, and Unknown, which many drivers answer for a GPU that fell off the bus.
 LOST_CODES: Final = frozenset({15, 28, 999})
 MISMATCH_CODE: Final = 18  # LIB_RM_VERSION_MISMATCH
-THROTTLES: Final[tuple[Throttle, ...]] = get_args(Throttle)
 
 # Stands for the UUID of a GPU that could never be asked for it.
 NAMELESS: Final = "index-"
@@ -101,7 +100,7 @@ def _bus_id(line: GpuLine) -> str | Missing:
 
 
 def _throttle(told: list[str] | str) -> tuple[Throttle, ...] | Missing:
-    return Missing(told) if isinstance(told, str) else tuple(one for one in THROTTLES if one in told)
+    return Missing(told) if isinstance(told, str) else tuple(one for one in Throttle if one in told)
 
 
 def _reading(value: int | str) -> int | Missing:
