@@ -54,7 +54,7 @@ def launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) ->
 
 def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
     """Take the end of a worker's main process, asked for or not."""
-    news = with_oom_kill(life, news, scratch.now_s)
+    news = with_oom_kill(life, news, scratch.now_s, asked=worker.stop is not None)
     ending = _ending(life, news, xid_behind(life, news, scratch.now_s))
     fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
     oom = ending.budget is Budget.OOM

@@ -75,24 +75,32 @@ def _words(news: XidSeen) -> str:
 
 
 def _quarantine(scratch: Scratch, news: XidSeen, gpu: str, incident: str | None) -> None:
-    on_it = sorted(worker.name for worker, life in scratch.living() if _uses(life, gpu))
-    who = on_it[0] if on_it else "WORKER"
+    names = {gpu, scratch.samples[gpu].index} if gpu in scratch.samples else {gpu}
+    choices = ((one.name, one.gpus) for one in scratch.plan.workers.values())
+    who = min(
+        (name for name, one in choices if one.kind != "listed" or names.intersection(one.listed)),
+        default="WORKER",
+    )
     why = f"{_words(news)}; once it was reset, `gpu-supervisor reset {who}` trusts it again"
     scratch.gpus[gpu] = replace(scratch.gpus[gpu], quarantine=why, until_reset=True)
     told = Notice("error", "gpu quarantined", why, gpu=gpu, cause=Cause.GPU_FAULT, incident=incident)
     scratch.tell(replace(told, outcome="it is quarantined"))
 
 
-def _uses(life: Life, gpu: str) -> bool:
-    return gpu in life.gpus or gpu in life.seen_gpus
-
-
 def _remember(scratch: Scratch, news: XidSeen, kind: XidKind) -> None:
     """Note it for the worker whose process it names, and one of the hardware for all that use the GPU."""
     for worker, life in scratch.living():
-        shared = kind is XidKind.HARDWARE and news.gpu is not None and _uses(life, news.gpu)
+        shared = kind is XidKind.HARDWARE and news.gpu in {*life.gpus, *life.seen_gpus}
         if life.run == news.run or shared:
-            scratch.put(replace(worker, life=replace(life, xid=news)))
+            scratch.put(replace(worker, life=replace(life, xid=_first(life.xid, news, kind))))
+
+
+def _first(former: XidSeen | None, news: XidSeen, kind: XidKind) -> XidSeen:
+    """Return what counts of two Xids: the first cause, which 45 say follows, but the hardware before all."""
+    if former is None or news.at_s - former.at_s > SOON_S:
+        return news
+    worse = kind is XidKind.HARDWARE and kind_of(former.code, former.text) is not XidKind.HARDWARE
+    return news if worse else replace(former, at_s=news.at_s)
 
 
 def hear_oom_kill(scratch: Scratch, worker: WorkerMemory, life: Life, news: OomKilled) -> None:
@@ -123,15 +131,15 @@ def _killed(killed: OomKilled) -> str:
     return f"pid {killed.pid} ({killed.name}) killed{of}{f'; it held {held}' if held else ''}"
 
 
-def with_oom_kill(life: Life, news: Exited, now_s: float) -> Exited:
+def with_oom_kill(life: Life, news: Exited, now_s: float, *, asked: bool) -> Exited:
     """Return an end with what the kernel's log says of it: that its OOM killer was it, and the sizes.
 
-    A main process that fails once a child of it was killed so ends of that too.
+    A main process that fails, and was not `asked` to end, once a child of it was killed so ends of that too.
     """
     killed = life.oom_kill
     if killed is None:
         return news
-    failed = news.signal is not None or news.code != 0
+    failed = not asked and (news.signal is not None or news.code != 0)
     if not _is_main(life, killed) and not (failed and now_s - killed.at_s <= SOON_S):
         return news
     detail = f"{news.detail}; {_killed(killed)}" if news.detail else _killed(killed)

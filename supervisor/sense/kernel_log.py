@@ -22,7 +22,7 @@ PATH: Final = Path("/dev/kmsg")
 READ_BYTES: Final = 8192  # CONSOLE_EXT_LOG_MAX: the longest record; a read returns one
 RECORDS_A_READ: Final = 500  # what is left is read in the next turn
 # What the log held before: for what happened while no daemon was there. A ring of 16 MiB has some 100,000
-# records; 20,000 take 60 ms, and a log of more has not been quiet for long.
+# records; 20,000 take 40 ms (measured: 1.8 us each).
 LOOK_BACK_S: Final = 60.0
 LOOK_BACK_RECORDS: Final = 20_000
 # EPIPE: what was to come next is overwritten. EINVAL: a record that is longer than the room for it; gone too.

@@ -214,6 +214,27 @@ def test_all_on_a_gpu_whose_hardware_fails_end_of_that() -> None:
     }
 
 
+def test_the_first_xid_counts_and_the_hardwares_before_an_applications() -> None:
+    world = two()
+    world.settle(xid(world, 13, "warp", seq=1, of="chat"))
+    world.pass_s(8.0)
+    world.settle(xid(world, 45, "Ch 8", seq=2, of="chat"), xid(world, 31, MMU, seq=3, of="other"))
+    world.settle(xid(world, 48, "DBE", seq=4, of="other"), xid(world, 45, "Ch 9", seq=5, of="other"))
+    world.pass_s(8.0)
+    world.exits("other")
+    world.settle()
+    assert "Xid 48 (uncorrectable memory error): DBE" in world.told("worker exited")[0].reason
+
+    world = two()
+    world.settle(xid(world, 13, "warp", seq=1, of="chat"))
+    world.pass_s(8.0)
+    world.settle(xid(world, 45, "Ch 8", seq=2, of="chat"))
+    world.pass_s(8.0)
+    world.exits("chat")
+    world.settle()
+    assert "Xid 13 (exception of the graphics engine): warp" in world.told("worker exited")[0].reason
+
+
 @pytest.mark.parametrize(("code", "signum"), [(0, None), (None, 9), (None, 15), (None, 2)])
 def test_what_ended_well_or_was_ended_by_somebody_did_not_end_of_an_xid(
     code: int | None, signum: int | None
@@ -307,6 +328,17 @@ def test_a_main_process_that_ends_well_or_much_later_did_not_end_of_its_child(
     world.exits("chat", code=code)
     world.settle()
     assert world.told("worker exited")[0].cause is Cause.EXIT
+
+
+def test_a_worker_that_was_asked_to_end_did_not_end_of_its_child() -> None:
+    world = two()
+    world.tree("chat").obeys = False
+    world.settle(killed(world, 9999))
+    world.settle(world.asks("stop", "chat", now=True))
+    world.exits("chat", signum=15)
+    world.settle()
+    assert world.told("worker exited")[0].reason == "killed by SIGTERM"
+    assert world.of("chat").oom_events == 0
 
 
 def test_a_kill_of_an_earlier_life_is_no_evidence_against_this_one() -> None:
