@@ -185,6 +185,19 @@ def test_where_there_is_no_kernel_log_that_is_told_once_and_all_else_works(
         daemon.close()
 
 
+@pytest.mark.slow
+def test_an_xid_of_a_gpu_that_the_driver_does_not_list_is_told_once_it_is_clear_that_it_does_not(
+    daemon: WatchedDaemon, kmsg: Kmsg
+) -> None:
+    daemon.begin("  chat: {command: sleep 4321}\n")
+    until_gpus(daemon)
+    kmsg.say("NVRM: Xid (PCI:0000:99:00): 79, GPU has fallen off the bus.")
+    told = until_told(daemon, "gpu xid")
+    assert (told["gpu"], told["level"]) == ("0000:99:00", "error")
+    assert [gpu["quarantine"] for gpu in daemon.status()["gpus"]] == [None, None]
+    assert "no GPU is known at that address" in daemon.run("history").stdout
+
+
 def test_throttling_is_shown(daemon: WatchedDaemon, driver: FakeDriver) -> None:
     driver.gpu(0).throttle = 0x8 | 0x40
     daemon.begin("  chat: {command: sleep 4321}\n")
