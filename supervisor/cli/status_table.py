@@ -85,6 +85,12 @@ def _gpu(gpu: GpuStatus, *, colour: bool) -> list[str]:
         f"GPU {gpu.index:<3} {used} of {total} used, {', '.join(figures)}, pressure {pressure}{shared}",
         f"{INDENT}{plain(gpu.name)}, {gpu.uuid}",
     ]
+    if gpu.throttle:
+        lines.append(INDENT + coloured(f"throttled: {', '.join(gpu.throttle)}", "yellow", on=colour))
+    if gpu.last_xid is not None:
+        last = gpu.last_xid
+        text = f"Xids: {gpu.xids}, the last {last.at}: {last.code}, {plain(last.text)}"
+        lines.append(INDENT + coloured(text, "yellow", on=colour))
     if gpu.state != "ok":
         lines.append(INDENT + coloured(f"state {gpu.state}", "red", on=colour))
     if gpu.quarantine:

@@ -24,7 +24,7 @@ class Header(Struct, frozen=True):
     format: int
     boot_id: str
     instance: str
-    gpus: Mapping[str, GpuMemory] = {}  # those in quarantine
+    gpus: Mapping[str, GpuMemory] = {}  # those in quarantine, and those that had Xids
 
 
 class Kept(Struct, frozen=True):
@@ -71,7 +71,7 @@ class Keeper:
 
     def begin(self, memory: Memory) -> None:
         """Say whose memory lies here from now on."""
-        self._gpus = _quarantined(memory)
+        self._gpus = _lasting(memory)
         self._write(HEADER, msgspec.json.encode(Header(1, self._boot_id, memory.instance, self._gpus)))
 
     def keep(self, memory: Memory) -> list[WorkerMemory]:
@@ -93,7 +93,7 @@ class Keeper:
             self._unwritten.discard(name)
             with contextlib.suppress(OSError):
                 (self._directory / f"{name}.json").unlink()
-        if _quarantined(memory) != self._gpus:
+        if _lasting(memory) != self._gpus:
             self.begin(memory)
         return changed
 
@@ -115,15 +115,17 @@ class Keeper:
         return True
 
 
-def _quarantined(memory: Memory) -> dict[str, GpuMemory]:
+def _lasting(memory: Memory) -> dict[str, GpuMemory]:
     return {
         uuid: GpuMemory(
             quarantine=gpu.quarantine,
             residual_limit_bytes=gpu.residual_limit_bytes,
             until_reset=gpu.until_reset,
+            xids=gpu.xids,
+            last_xid=gpu.last_xid,
         )
         for uuid, gpu in memory.gpus.items()
-        if gpu.quarantine is not None
+        if gpu.quarantine is not None or gpu.xids
     }
 
 

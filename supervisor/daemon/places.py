@@ -18,6 +18,7 @@ class Places(Struct, frozen=True):
     log_dir: Path  # what workers write
     control: Path  # the control socket
     config: Path
+    kernel_log: Path = Path("/dev/kmsg")
 
 
 def find_places(environ: Mapping[str, str], uid: int) -> Places:
@@ -45,6 +46,8 @@ def find_places(environ: Mapping[str, str], uid: int) -> Places:
         log_dir=_absolute(environ, "LOGS_DIRECTORY") or state / "logs",
         control=_absolute(environ, "GPU_SUPERVISOR_CONTROL") or runtime / "control",
         config=(_absolute(environ, "CONFIGURATION_DIRECTORY") or config) / "config.yaml",
+        # Another log, or a pipe, in its form: for tests, and where a container gets it elsewhere.
+        kernel_log=_absolute(environ, "GPU_SUPERVISOR_KERNEL_LOG") or Path("/dev/kmsg"),
     )
 
 

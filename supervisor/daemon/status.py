@@ -22,6 +22,7 @@ from supervisor.model.status import (
     SelfStatus,
     Status,
     WorkerStatus,
+    XidStatus,
 )
 
 _ALIVE: Final = frozenset({Phase.STARTING, Phase.READY, Phase.DRAINING, Phase.STOPPING, Phase.KILLING})
@@ -102,7 +103,9 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         power_w=gpu.power_w,
         power_limit_w=gpu.power_limit_w,
         utilization_percent=gpu.utilization_percent,
+        throttle=gpu.throttle,
     )
+    last = remembered.last_xid
     return GpuStatus(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -118,6 +121,9 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         unified=gpu.unified,
         quarantine=remembered.quarantine,
         read_age_s=round(max(0.0, snapshot.taken_s - gpu.read_s), 3),
+        throttle=known(gpu.throttle),
+        xids=remembered.xids,
+        last_xid=None if last is None else XidStatus(last.code, last.text, utc_text(last.wall_s)),
         missing=missing if gpu.fault is None else {**missing, "state": gpu.fault},
     )
 
@@ -246,5 +252,5 @@ def _enforcement(plan: WorkerPlan, life: Life | None, gpus: tuple[GpuSample, ...
     return "device-only" if any(isinstance(gpu.processes, Missing) for gpu in own) else "poll"
 
 
-def _missing(**readings: float | Missing) -> dict[str, str]:
+def _missing(**readings: float | tuple[str, ...] | Missing) -> dict[str, str]:
     return {name: reading.why for name, reading in readings.items() if isinstance(reading, Missing)}

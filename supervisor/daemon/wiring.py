@@ -31,6 +31,7 @@ from supervisor.daemon.fd_store import FdStore
 from supervisor.daemon.history import History
 from supervisor.daemon.instance import Instance
 from supervisor.daemon.keeper import Keeper
+from supervisor.daemon.kernel import Around, KernelListener
 from supervisor.daemon.loop import Loop, Parts
 from supervisor.daemon.mailbox import Mailbox
 from supervisor.daemon.meter import Meter
@@ -51,6 +52,8 @@ from supervisor.model.reading import Missing
 from supervisor.sense.forest import Forest
 from supervisor.sense.gpu.sensor import GpuSensor
 from supervisor.sense.host import HostSensor, PressureTrigger, open_trigger
+from supervisor.sense.kernel_log import open_kernel_log
+from supervisor.sense.pid_namespace import why_not_ours
 from supervisor.sense.procfs import boot_id
 
 PROC: Final = Path("/proc")
@@ -173,8 +176,20 @@ class Daemon:
         )
         observer = Observer(Sensors(self._host, self._launcher.trees, self._gpu, self._launcher.stirred))
         self._observer = observer
+        self._kernel = KernelListener(
+            open_kernel_log(places.kernel_log),
+            Around(self._owner_of, self._gpu.gpus, self._mailbox.nudge, self.notice),
+            foreign_pids=why_not_ours(PROC, "the kernel"),
+        )
         parts = Parts(
-            observer, self._executor, self._keeper, self._mailbox, self._publisher, self._tidy, self._reap
+            observer,
+            self._executor,
+            self._keeper,
+            self._mailbox,
+            self._publisher,
+            self._tidy,
+            self._reap,
+            self._kernel.take,
         )
         self.loop = Loop(setting.plan, memory, parts)
         self._control: Control | None = None
@@ -268,6 +283,7 @@ class Daemon:
         count = len(self.loop.plan.workers)
         text = f"version {__version__}, launcher {self._setting.launcher}, {count} workers of {places.config}"
         self.notice(Notice("info", "supervisor started", text, fields={"control": str(places.control)}))
+        self._kernel.start(self._loop)
         if self._setting.listening is not None:
             self._control = Control(self._setting.listening, desk, self.notice)
             self._control.start()
@@ -349,6 +365,9 @@ class Daemon:
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
+    def _owner_of(self, pid: int) -> tuple[str, str] | None:
+        return self._observer.owner_of(pid, self.loop.memory)
+
     def _watch_stalls(self, path: Path) -> None:
         """Have the kernel wake the loop when memory stalls, where it grants that."""
         trigger = open_trigger(path)
@@ -378,6 +397,7 @@ class Daemon:
         for trigger in self._triggers:
             self._loop.remove_reader(trigger.fileno())
             trigger.close()
+        self._kernel.close()
         self._executor.close()
         await self._gpu.close()
         self._launcher.close()

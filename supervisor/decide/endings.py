@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor.decide.descent import Spent, go_down, starved_gpus
+from supervisor.decide.kernel import with_oom_kill, xid_behind
 from supervisor.decide.ladder import footing_of
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.reckoning import starved
@@ -54,7 +55,8 @@ def launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) ->
 
 def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
     """Take the end of a worker's main process, asked for or not."""
-    ending = _ending(life, news)
+    news = with_oom_kill(life, news, scratch.now_s, asked=worker.stop is not None)
+    ending = _ending(life, news, xid_behind(life, news, scratch.now_s))
     fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
     oom = ending.budget is Budget.OOM
     if oom:
@@ -87,19 +89,26 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
     _gone(scratch, worker, begun)
 
 
-def _ending(life: Life, news: Exited) -> Ending:
-    """Put an end into words; the kernel's own word counts before the worker's last lines."""
+def _ending(life: Life, news: Exited, xid: str | None) -> Ending:
+    """Put an end into words; the kernel's own word counts before the worker's last lines.
+
+    `xid` is that of its GPU just before: the cause where nothing else tells one.
+    """
     detail = f" ({news.detail})" if news.detail else ""
     if news.oom_kill:
         how = f"killed by the kernel's OOM killer{detail}"
         return Ending(Cause.HOST_OOM_KILL, how=how, budget=Budget.OOM)
     cause, how = _status(news, detail)
     if (text := poison(life, news)) is not None:
-        return replace(FINDINGS[Death.POISONED], how=how, what=f"{FINDINGS[Death.POISONED].what}: {text}")
-    if news.verdict is None:
+        found = FINDINGS[Death.POISONED]
+    elif news.verdict is not None:
+        found, text = FINDINGS[news.verdict.death], news.verdict.line
+    elif xid is not None:
+        return Ending(Cause.GPU_FAULT, xid, how, budget=Budget.GPU)
+    else:
         return Ending(cause, how=how)
-    found = FINDINGS[news.verdict.death]
-    return replace(found, how=how, what=f"{found.what}: {news.verdict.line}")
+    also = f"; {xid}" if xid is not None and found.cause is Cause.GPU_FAULT else ""
+    return replace(found, how=how, what=f"{found.what}: {text}{also}")
 
 
 def _status(news: Exited, detail: str) -> tuple[Cause, str]:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from supervisor.decide.emergency import watch_host
 from supervisor.decide.endings import exited, launch_failed
 from supervisor.decide.gpus import watch_gpus
+from supervisor.decide.kernel import hear_oom_kill, hear_xid
 from supervisor.decide.ladder import climbs_s
 from supervisor.decide.lifecycle import LIVING
 from supervisor.decide.reckoning import ANSWER_S, hear_reckoned
@@ -26,12 +27,15 @@ from supervisor.model.news import (
     Exited,
     Launched,
     LaunchFailed,
+    LifeNews,
     News,
     Notified,
+    OomKilled,
     Probed,
     Reckoned,
     Reported,
     Shutdown,
+    XidSeen,
 )
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import AfterTarget, NotifyTarget, Plan
@@ -166,7 +170,7 @@ def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float |
 
 
 def _hear(scratch: Scratch, news: News) -> str | None:
-    """Take one piece of news; return the worker that it is about."""
+    """Take one piece of news; return the worker that is to be judged for it."""
     if isinstance(news, Asked):
         obey(scratch, news)
         return None
@@ -175,22 +179,31 @@ def _hear(scratch: Scratch, news: News) -> str | None:
         return None
     if isinstance(news, Reckoned):
         return hear_reckoned(scratch, news)
+    if isinstance(news, XidSeen):
+        hear_xid(scratch, news)
+        return news.worker
     worker = scratch.workers.get(news.worker)
     if worker is None or worker.life is None or worker.life.run != news.run:
         return None  # of a life that is over
+    _hear_of_life(scratch, worker, worker.life, news)
+    return news.worker
+
+
+def _hear_of_life(scratch: Scratch, worker: WorkerMemory, life: Life, news: LifeNews) -> None:
     if isinstance(news, Launched):
-        _launched(scratch, worker, worker.life, news)
+        _launched(scratch, worker, life, news)
     elif isinstance(news, LaunchFailed):
         launch_failed(scratch, worker, news)
     elif isinstance(news, Exited):
-        exited(scratch, worker, worker.life, news)
+        exited(scratch, worker, life, news)
+    elif isinstance(news, OomKilled):
+        hear_oom_kill(scratch, worker, life, news)
     elif isinstance(news, Probed):
         _probed(scratch, worker, news)
     elif isinstance(news, Reported):
-        hear_report(scratch, worker, worker.life, news)
+        hear_report(scratch, worker, life, news)
     else:
-        _notified(scratch, worker, worker.life, news)
-    return news.worker
+        _notified(scratch, worker, life, news)
 
 
 def _launched(scratch: Scratch, worker: WorkerMemory, life: Life, news: Launched) -> None:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from supervisor.model.action import Action
 from supervisor.model.fit import Fit, Reckoning
+from supervisor.model.news import OomKilled, XidSeen
 from supervisor.model.phase import Cause, Phase, Pressure
 from supervisor.model.plan import Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
@@ -122,6 +123,8 @@ class Life(Struct, frozen=True):
     reported_s: float | None = None
     told: Told = Told()
     words: Words | None = None  # what its guard was last told
+    xid: XidSeen | None = None  # the last that the kernel's log has of it, or of a GPU that it uses
+    oom_kill: OomKilled | None = None  # the last of its tree that the kernel's log has
 
 
 class Stop(Struct, frozen=True):
@@ -202,8 +205,17 @@ class WorkerMemory(Struct, frozen=True):
     due_s: float = 0.0  # nothing is to be judged before this unless something was read or happened
 
 
+class LastXid(Struct, frozen=True):
+    """The last Xid of a GPU: its code, what its line said, and when (Unix time)."""
+
+    code: int
+    text: str
+    wall_s: float
+    seq: int  # of its line in the kernel's log: what is no newer was counted
+
+
 class GpuMemory(Struct, frozen=True):
-    """One GPU, as far as it must be remembered."""
+    """One GPU, as far as it must be remembered; by PCI address where the driver does not list it."""
 
     pressure: Pressure = Pressure.NORMAL
     known: bool = False  # its memory could be read when it was last looked at
@@ -214,6 +226,9 @@ class GpuMemory(Struct, frozen=True):
     until_reset: bool = False  # quarantined until an operator resets a worker on it
     hot: bool = False
     near_power_s: float | None = None  # when it was last near its power limit; None: not lately
+    xids: int = 0  # in this boot, as far as a daemon was there to read of them
+    last_xid: LastXid | None = None
+    xids_told_s: Mapping[int, float] = {}  # when each code was last told: some come a thousand times a second
 
 
 class HostMemory(Struct, frozen=True):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import NOT_READ_YET, Missing
 
 
@@ -54,6 +54,10 @@ class GpuSample(Struct, frozen=True):
     utilization_percent: float | Missing = NOT_READ_YET
     unified: bool = False  # shares the machine's RAM: Jetson, GB10
     processes: tuple[GpuProcess, ...] | Missing = NOT_READ_YET  # C, G and MPS lists united, one entry a pid
+    bus_id: str | Missing = NOT_READ_YET  # `0000:3b:00`, as the kernel's log names it
+    throttle: tuple[Throttle, ...] | Missing = (
+        NOT_READ_YET  # why its clocks are held down; empty: they are not
+    )
 
 
 class Sighting(Struct, frozen=True):

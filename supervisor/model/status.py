@@ -19,6 +19,14 @@ class HostStatus(Struct, frozen=True):
     missing: Mapping[str, str] = {}
 
 
+class XidStatus(Struct, frozen=True):
+    """An Xid that the kernel's log has of a GPU: its code, what it says, and when (UTC, ISO 8601)."""
+
+    code: int
+    text: str
+    at: str
+
+
 class GpuStatus(Struct, frozen=True):
     """One GPU."""
 
@@ -36,6 +44,9 @@ class GpuStatus(Struct, frozen=True):
     unified: bool
     quarantine: str | None = None
     read_age_s: float = 0.0
+    throttle: tuple[str, ...] | None = ()  # why its clocks are held down
+    xids: int = 0  # since the boot
+    last_xid: XidStatus | None = None
     missing: Mapping[str, str] = {}
 
 

@@ -3,7 +3,14 @@ import pytest
 
 from supervisor.cli.status_table import render
 from supervisor.model.report import MemoryReport, Progress
-from supervisor.model.status import HostStatus, LastRestartStatus, ReportedStatus, Status, WorkerStatus
+from supervisor.model.status import (
+    HostStatus,
+    LastRestartStatus,
+    ReportedStatus,
+    Status,
+    WorkerStatus,
+    XidStatus,
+)
 from support.control_desk import everything, worker
 
 
@@ -59,6 +66,22 @@ def test_an_unknown_reading_is_a_question_mark_with_its_reason_below() -> None:
     assert lines[-2:] == [
         "chat    ready  17650  1m14s/1h  58m46s  2.27G/8G  ?/6G  0",
         "    ? vram_bytes: the driver did not answer within 2s",
+    ]
+
+
+def test_throttling_and_xids_of_a_gpu_stand_below_it() -> None:
+    status = everything()
+    troubled = msgspec.structs.replace(
+        status.gpus[0],
+        throttle=("hw-slowdown", "hw-thermal"),
+        xids=3,
+        last_xid=XidStatus(31, "MMU Fault", "2026-11-21T02:30:00Z"),
+    )
+    lines = table(msgspec.structs.replace(status, gpus=(troubled,))).splitlines()
+    assert lines[3:6] == [
+        "    NVIDIA H200, GPU-1",
+        "    throttled: hw-slowdown, hw-thermal",
+        "    Xids: 3, the last 2026-11-21T02:30:00Z: 31, MMU Fault",
     ]
 
 

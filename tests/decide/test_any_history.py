@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from decide.offers import LITERAL, half_the_context
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
 from supervisor.model.fit import Fit
-from supervisor.model.news import Shutdown, Wish
+from supervisor.model.news import OomKilled, Shutdown, Wish, XidSeen
 from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
     AfterTarget,
@@ -119,6 +119,7 @@ class Histories(RuleBasedStateMachine):
     """One machine with two GPUs, to which anything may happen."""
 
     world: World
+    lines = 0  # of the kernel's log
 
     @initialize(which=st.integers(0, 3), answer=st.sampled_from([True, None]))
     def begin(self, which: int, answer: bool | None) -> None:  # noqa: FBT001 - drawn by name
@@ -158,6 +159,41 @@ class Histories(RuleBasedStateMachine):
     def the_one_without_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
         self.dies_of("extra", death)
         self.world.pass_s(span_s)
+
+    @rule(
+        name=NAMES,
+        uuid=st.sampled_from([GPU_A, GPU_B, None]),
+        code=st.sampled_from([13, 31, 45, 63, 48, 79, 9999]),
+        again=st.booleans(),
+        dies=st.booleans(),
+    )
+    def the_kernels_log_has_an_xid(
+        self,
+        name: str,
+        uuid: str | None,
+        code: int,
+        again: bool,  # noqa: FBT001
+        dies: bool,  # noqa: FBT001
+    ) -> None:
+        self.lines += 0 if again else 1
+        seen = XidSeen(code, "its text", f"0000:0{uuid or 0}:00", self.lines, self.world.now_s, gpu=uuid)
+        for tree in self.trees(name):
+            seen = replace(seen, pid=tree.pid, worker=name, run=tree.run)
+            if dies:
+                self.world.end_main(tree, code=1, signum=None)
+        self.world.settle(seen)
+
+    @rule(name=NAMES, main=st.booleans(), late=st.booleans())
+    def the_kernel_kills_for_want_of_memory(self, name: str, main: bool, late: bool) -> None:  # noqa: FBT001
+        for tree in self.trees(name):
+            pid = tree.pid if main else tree.pid + 1
+            told = OomKilled(name, tree.run, pid, "serve", self.world.now_s, anon_bytes=GIB)
+            if main:
+                self.world.end_main(tree, code=None, signum=9)
+            else:
+                tree.others = []
+            self.world.inbox.insert(len(self.world.inbox) if late else 0, told)
+        self.world.settle()
 
     def dies_of(self, name: str, death: Death) -> None:
         for tree in self.trees(name):
