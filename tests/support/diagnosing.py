@@ -1,7 +1,6 @@
 """Facts in which all is well, to be changed in one place; and the findings that a check makes of them."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -108,12 +107,3 @@ def found(check: Callable[[Facts], Findings], of: Facts) -> list[Finding]:
 def names(findings: list[Finding]) -> list[tuple[str, str]]:
     """Return the severity and the id of each."""
     return [(finding.severity.value, finding.id) for finding in findings]
-
-
-def restricted(path: Path) -> Path:
-    """Make a directory and all above it below /tmp enterable for everybody."""
-    for folder in (path, *path.parents):
-        if folder == Path("/tmp"):
-            break
-        folder.chmod(folder.stat().st_mode | 0o055)
-    return path

@@ -52,7 +52,7 @@ def _file(seen: FileSeen) -> Iterator[Finding]:
             f"`sudo chmod o-w {seen.path}`",
         )
     elif seen.role in {"state-dir", "log-dir"} and seen.mode & OTHERS:
-        what = f"{shown}: every user of this machine can read what workers print"
+        what = f"{shown}: every user of this machine can look into it"
         yield Finding(Severity.WARNING, f"{seen.role}-open", what, f"`sudo chmod 700 {seen.path}`")
     else:
         yield ok(f"{seen.role}-open", shown)

@@ -7,9 +7,10 @@ from supervisor.cli.diagnose.finding import Finding, Findings, Severity, not_loo
 from supervisor.model.phase import GpuState
 from supervisor.model.reading import Missing
 from supervisor.sense.gpu.wire import Fault
-from supervisor.sense.gpu.words import why_none
+from supervisor.sense.gpu.words import ABSENT_CODES, why_none
 
 MISMATCH: Final = why_none(Fault(code=18, text=""))
+ABSENT: Final = tuple(why_none(Fault(code=code, text="")) for code in sorted(ABSENT_CODES))
 RELOAD: Final = (
     "stop the workers (`gpu-supervisor stop --all`), `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia"
     " && sudo modprobe nvidia`, `gpu-supervisor start --all`; or reboot"
@@ -56,9 +57,9 @@ def _told(version: str | Missing) -> str:
 def _no_gpu(why: str, facts: Facts) -> Finding:
     """Judge that there is no GPU by who wants one."""
     loaded = not isinstance(facts.driver, Missing) and isinstance(facts.driver.module, str)
-    if loaded:
+    if loaded or not why.startswith(ABSENT):
         do = "`nvidia-smi`; `journalctl -k -g 'NVRM|Xid'`; where both hang or fail, reboot"
-        return Finding(Severity.CRITICAL, "driver-no-answer", why, do, runbook=page("gpu-quarantined"))
+        return Finding(Severity.CRITICAL, "driver-no-gpu", why, do, runbook=page("gpu-quarantined"))
     wanting = _wanting(facts)
     if wanting:
         do = "install the driver or `sudo modprobe nvidia`; else take `gpus` out of these workers"

@@ -124,7 +124,10 @@ def _strangers(gpu: GpuSample, facts: Facts) -> Iterator[Finding]:
     held_bytes = sum(map(_held_bytes, found))
     total = gpu.memory_total_bytes
     much = not isinstance(total, Missing) and held_bytes * 10 >= total
-    seen = f"{size(held_bytes)} held by {len(found)} processes that are no workers: they are under no cap"
+    whose = (
+        "1 process that is no worker" if len(found) == 1 else f"{len(found)} processes that are no workers"
+    )
+    seen = f"{size(held_bytes)} held by {whose}: nothing caps it"
     do = "`ps -o pid,user,etime,args -p PID`; end them, move them, or make them workers"
     lines = tuple(
         _user(process, facts) for process in sorted(found, key=_held_bytes, reverse=True)[:MOST_USERS]

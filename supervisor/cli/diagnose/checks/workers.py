@@ -28,7 +28,13 @@ def check_workers(facts: Facts) -> Findings:
         yield not_looked_at("worker-restart-loop", incidents, "`gpu-supervisor history`")
         incidents = ()
     for worker in facts.workers:
-        found = [*_held(worker, facts), *_loop(worker, incidents, facts), *_degraded(worker), *_sizes(worker)]
+        found = [
+            *_held(worker, facts),
+            *_loop(worker, incidents, facts),
+            *_degraded(worker),
+            *_sizes(worker),
+            *_unread(worker, facts),
+        ]
         yield from found or [ok("worker", f"{worker.phase}, {worker.restarts} restarts", _named(worker))]
 
 
@@ -117,8 +123,14 @@ def _sizes(worker: WorkerStatus) -> Iterator[Finding]:
             yield Finding(
                 Severity.INFO, "worker-near-cap", seen, do, _named(worker), page("high-memory-usage")
             )
+
+
+def _unread(worker: WorkerStatus, facts: Facts) -> Iterator[Finding]:
+    """Yield what the daemon could not read; that there is no GPU is told once, of the driver."""
+    no_gpu = facts.status is not None and facts.status.gpu_missing is not None
     for reading, why in worker.missing.items():
-        yield not_looked_at("worker-reading", Missing(f"{_named(worker)}: {reading}: {why}"))
+        if not (no_gpu and reading == "vram_bytes"):
+            yield not_looked_at("worker-reading", Missing(f"{_named(worker)}: {reading}: {why}"))
 
 
 def _held_now(worker: WorkerStatus) -> str:

@@ -12,6 +12,7 @@ from supervisor.model.reading import Missing
 
 MOST_BYTES: Final = 256 << 10
 WITHIN_S: Final = 5.0
+ALL_WITHIN_S: Final = 10.0
 ESCAPES: Final = re.compile(
     r"\x1b\[[0-9;?]*[ -/]*[@-~]"
 )  # colours, which may stand in the middle of a secret
@@ -21,10 +22,16 @@ def read_output(
     units: tuple[str, ...], files: tuple[str, ...], log_dir: Path, lines: int
 ) -> dict[str, tuple[str, ...] | Missing]:
     """Return the last `lines` of the workers `units` from their journals and of `files` from their files."""
-    return {
-        **{worker: _from_journal(worker, lines) for worker in units},
-        **{worker: _from_file(log_dir / f"{worker}.log", lines) for worker in files},
-    }
+    until_s = time.monotonic() + ALL_WITHIN_S
+    found: dict[str, tuple[str, ...] | Missing] = {}
+    for worker in (*files, *units):
+        if time.monotonic() > until_s:
+            found[worker] = Missing(f"left out: those before it took {ALL_WITHIN_S:g} s")
+        elif worker in files:
+            found[worker] = _from_file(log_dir / f"{worker}.log", lines)
+        else:
+            found[worker] = _from_journal(worker, lines)
+    return found
 
 
 def _from_journal(worker: str, lines: int) -> tuple[str, ...] | Missing:
