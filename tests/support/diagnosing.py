@@ -13,6 +13,7 @@ from supervisor.cli.diagnose.facts import (
     Facts,
     Gpus,
     Host,
+    Incidents,
     KernelLog,
     Owner,
     Units,
@@ -39,7 +40,7 @@ def status(*workers: WorkerStatus, **fields: object) -> Status:
 def daemon(*workers: WorkerStatus, **fields: object) -> Daemon:
     """Return a daemon that tells this state."""
     told = status(*workers, **fields)
-    return Daemon("/run/gpu-supervisor/control", told, msgspec.json.encode(told), ())
+    return Daemon("/run/gpu-supervisor/control", told, msgspec.json.encode(told), Incidents())
 
 
 def configured(text: str = CONFIG, path: str = "/etc/gpu-supervisor/config.yaml") -> Configuration:
@@ -94,6 +95,7 @@ def facts(**fields: object) -> Facts:
         access=Access("ann", ("ann",), ()),
         disks=(Disk("/var/lib/gpu-supervisor", 100 * GIB, 50 * GIB, 1_000_000),),
         units=Units({}, None),
+        incidents=Incidents(),
         output={},
     )
     return msgspec.structs.replace(plain, **fields)

@@ -37,7 +37,8 @@ def members_of(facts: Facts, report: object, scrubber: Scrubber) -> tuple[Member
     return (
         _json("findings.json", report),
         _json("versions.json", scrubber.document(_versions(facts))),
-        *_of_daemon(facts, scrubber),
+        _json("status.json", scrubber.document(_status(facts))),
+        _json("incidents.json", scrubber.document(msgspec.to_builtins(facts.incidents))),
         _text("config.yaml", _config(facts)),
         _json("files.json", _files(facts.access)),
         _json("machine.json", scrubber.document(_machine(facts))),
@@ -99,16 +100,11 @@ def _archive(members: Sequence[Member], folder: str, made_s: int) -> bytes:
     return packed.getvalue()
 
 
-def _of_daemon(facts: Facts, scrubber: Scrubber) -> Iterator[Member]:
-    if not isinstance(facts.daemon, Daemon):
-        yield _json("status.json", scrubber.document({"missing": facts.daemon.why}))
-        return
-    yield _json("status.json", scrubber.document(msgspec.json.decode(facts.daemon.document)))
-    incidents = facts.daemon.incidents
-    shown = {"missing": incidents.why} if isinstance(incidents, Missing) else {"incidents": incidents}
-    yield _json(
-        "incidents.json", scrubber.document(msgspec.to_builtins({**shown, "details": facts.daemon.details}))
-    )
+def _status(facts: Facts) -> object:
+    """Return the state as it came: a newer daemon may tell more than this command knows."""
+    if isinstance(facts.daemon, Daemon):
+        return msgspec.json.decode(facts.daemon.document)
+    return {"missing": facts.daemon.why}
 
 
 def _versions(facts: Facts) -> object:

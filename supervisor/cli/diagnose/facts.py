@@ -13,14 +13,20 @@ from supervisor.model.snapshot import GpuSample, HostSample
 from supervisor.model.status import Status, WorkerStatus
 
 
+class Incidents(Struct, frozen=True):
+    """What happened in the last days, the newest first; `details` of the newest where asked for."""
+
+    newest: tuple[Incident, ...] = ()
+    details: tuple[IncidentDetail, ...] = ()
+
+
 class Daemon(Struct, frozen=True):
     """What the daemon answered; `document` is the status as it came."""
 
     socket: str
     status: Status
     document: bytes
-    incidents: tuple[Incident, ...] | Missing
-    details: tuple[IncidentDetail, ...] = ()  # of the newest
+    incidents: Incidents | Missing
     log_dir: str | None = None  # where workers print that are no units
 
 
@@ -162,6 +168,7 @@ class Facts(Struct, frozen=True):
     access: Access | Missing
     disks: tuple[Disk, ...] | Missing
     units: Units | Missing
+    incidents: Incidents | Missing
     output: Mapping[str, tuple[str, ...] | Missing]  # the last lines of workers
 
     @property

@@ -24,6 +24,7 @@ from supervisor.cli.diagnose.facts import (
     Driver,
     FileSeen,
     Gpus,
+    Incidents,
     KernelLine,
     KernelLog,
     Owner,
@@ -62,6 +63,7 @@ def test_where_nothing_can_be_read_every_check_says_so_and_none_fails() -> None:
         disks=GONE,
         units=GONE,
         owners={},
+        incidents=GONE,
         output={},
     )
     seen = judge(nothing, Scrubber())
@@ -102,8 +104,7 @@ def incident(age_s: float, cause: str = "crash", name: str = "chat") -> Incident
 def test_three_failures_within_an_hour_are_a_loop(
     incidents: tuple[Incident, ...], expected: list[tuple[str, str]]
 ) -> None:
-    told = msgspec.structs.replace(daemon(), incidents=incidents)
-    assert names(found(check_workers, facts(daemon=told))) == expected
+    assert names(found(check_workers, facts(incidents=Incidents(incidents)))) == expected
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,32 @@ workers:
     assert found["config-not-in-force"]["seen"].endswith("it differs for good")
 
 
+def test_a_bundle_has_the_incidents_and_the_output_also_when_the_daemon_is_gone(daemon: Daemon) -> None:
+    daemon.configure(
+        "launcher: direct\n"
+        "workers: {bad: {command: [sh, -c, 'echo last words; exit 3'],"
+        " restart: {first: 100ms, starts: 2, within: 1min}}}\n"
+    )
+    daemon.start()
+    daemon.until_phase("bad", "held")
+    daemon.stop()
+    bundle = daemon.folder / "report.tar.gz"
+    ran = daemon.run("diagnose", "--config", str(daemon.config), "--bundle", str(bundle))
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert "critical daemon-not-running\n" in ran.stdout
+    with tarfile.open(bundle) as archive:
+        texts = {
+            member.name.partition("/")[2]: file.read().decode()
+            for member in archive
+            if (file := archive.extractfile(member)) is not None
+        }
+    told = json.loads(texts["incidents.json"])
+    assert {each["worker"] for each in told["newest"]} == {"bad"}
+    assert told["details"][0]["incident"]["id"] == told["newest"][0]["id"]
+    assert texts["logs/bad.log"].splitlines()[0] == "last words"
+    assert json.loads(texts["status.json"])["missing"].startswith("the daemon is not running")
+
+
 def test_strangers_on_a_gpu_are_told_from_workers(daemon: Daemon, driver: FakeDriver) -> None:
     driver.list_gpus(1)
     daemon.environment.update(driver.environment)

@@ -115,3 +115,28 @@ def test_of_a_url_the_password_alone_is_known_too() -> None:
         "ann:hunter22",
         "hunter22",
     )
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "a",
+        "a.",
+        "token",
+        "token-",
+        "token=",
+        "://",
+        "a://",
+        "@",
+        "eyJ-",
+        "--a",
+        "-",
+        "key=",
+        '"',
+        "sk-",
+        "Basic A ",
+    ],
+)
+def test_text_that_is_made_to_be_slow_is_read_in_one_go(part: str) -> None:
+    text = part * (256_000 // len(part))
+    assert Scrubber(["no such secret"]).text(f"{text} password=abc").endswith("password=[removed]")

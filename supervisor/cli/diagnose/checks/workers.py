@@ -23,10 +23,9 @@ def check_workers(facts: Facts) -> Findings:
     if not isinstance(facts.daemon, Daemon):
         yield not_looked_at("worker", Missing(f"the daemon was not asked: {facts.daemon.why}"))
         return
-    incidents = facts.daemon.incidents
-    if isinstance(incidents, Missing):
-        yield not_looked_at("worker-restart-loop", incidents, "`gpu-supervisor history`")
-        incidents = ()
+    if isinstance(facts.incidents, Missing):
+        yield not_looked_at("worker-restart-loop", facts.incidents, "`gpu-supervisor history`")
+    incidents = () if isinstance(facts.incidents, Missing) else facts.incidents.newest
     for worker in facts.workers:
         found = [
             *_held(worker, facts),

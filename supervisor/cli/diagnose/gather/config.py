@@ -17,7 +17,7 @@ from supervisor.config.tree import Node, Row, Scalar, Table
 from supervisor.model.reading import Missing
 
 LINE: Final = re.compile(r"[\"']?([\w.-]+)[\"']?[ \t]*[:=][ \t]*[\"']?([^\"'#,}\n]+)")
-URL: Final = re.compile(r"\w[\w+.-]*://[^\s/?#\"']*@[^\s\"']*")
+URL: Final = re.compile(r"://[^\s/?#\"']*@[^\s\"']*")
 Plain = str | list["Plain"] | dict[str, "Plain"]
 Secret = tuple[str, str]  # the name that it stands under, and the value
 

@@ -8,12 +8,13 @@ import msgspec
 
 from supervisor.cli.client import Client
 from supervisor.cli.command import CommandError, Exit
-from supervisor.cli.diagnose.facts import Away, Daemon
+from supervisor.cli.diagnose.facts import Away, Daemon, Incidents
 from supervisor.model.incident import Incident, IncidentDetail
 from supervisor.model.reading import Missing
 from supervisor.model.status import Status
 
 DAYS: Final = 7
+DAY_S: Final = 86400.0
 MOST_INCIDENTS: Final = 200
 MOST_DETAILS: Final = 20  # each with up to 2,000 readings
 
@@ -36,20 +37,18 @@ def ask_daemon(socket: Path, *, details: bool) -> Daemon | Away:
     except msgspec.MsgspecError as error:
         return Away(str(socket), "silent", f"the daemon's answer is not understood: {error}")
     else:
-        incidents = _incidents(client)
-        newest = incidents[:MOST_DETAILS] if details and not isinstance(incidents, Missing) else ()
-        return Daemon(
-            str(socket), status, document, incidents, _details(client, newest), _log_dir(client, status)
-        )
+        incidents = _incidents(client, details=details)
+        return Daemon(str(socket), status, document, incidents, _log_dir(client, status))
     finally:
         client.close()
 
 
-def _incidents(client: Client) -> tuple[Incident, ...] | Missing:
+def _incidents(client: Client, *, details: bool) -> Incidents | Missing:
     try:
-        return client.incidents(None, time.time() - DAYS * 86400, MOST_INCIDENTS)
+        newest = client.incidents(None, time.time() - DAYS * DAY_S, MOST_INCIDENTS)
     except CommandError as error:
         return Missing(_why(error))
+    return Incidents(newest, _details(client, newest[:MOST_DETAILS]) if details else ())
 
 
 def _details(client: Client, incidents: tuple[Incident, ...]) -> tuple[IncidentDetail, ...]:

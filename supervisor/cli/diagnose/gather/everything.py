@@ -11,12 +11,13 @@ from msgspec import Struct
 
 from supervisor import __version__
 from supervisor.cli.client import SYSTEM_SOCKET, control_path
-from supervisor.cli.diagnose.facts import Away, Configuration, Daemon, Facts
+from supervisor.cli.diagnose.facts import Away, Configuration, Daemon, Facts, Incidents
 from supervisor.cli.diagnose.gather.access import read_access
 from supervisor.cli.diagnose.gather.config import read_configuration
 from supervisor.cli.diagnose.gather.daemon import ask_daemon
 from supervisor.cli.diagnose.gather.driver import read_driver
 from supervisor.cli.diagnose.gather.gpus import find_owners, read_gpus
+from supervisor.cli.diagnose.gather.history import read_history
 from supervisor.cli.diagnose.gather.host import read_disks, read_host
 from supervisor.cli.diagnose.gather.kernel_log import read_kernel_log
 from supervisor.cli.diagnose.gather.output import read_output
@@ -55,6 +56,7 @@ def gather(asked: Asked) -> Facts:
     path = asked.config or _config_path(daemon, places)
     config = Task("the configuration", lambda: read_configuration(path), SECOND_S)
     disks = Task("the disks", lambda: read_disks((places.state_dir, places.log_dir)), SECOND_S)
+    history = Task("the history", lambda: _history(daemon, places, asked), SECOND_S)
     configuration = config.result()
     plan = None if isinstance(configuration, Missing) else configuration.loaded.plan
     access = Task("the files' modes", lambda: read_access(socket, path, places, plan), SECOND_S)
@@ -77,6 +79,7 @@ def gather(asked: Asked) -> Facts:
         access=access.result(),
         disks=disks.result(),
         units=units.result(),
+        incidents=daemon.incidents if isinstance(daemon, Daemon) else history.result(),
         output=_told(output.result()),
     )
 
@@ -100,6 +103,13 @@ def _unit_workers(daemon: Daemon | Away, plan: Plan | None) -> tuple[str, ...]:
     if isinstance(daemon, Daemon):
         return tuple(worker.name for worker in daemon.status.workers if worker.unit is not None)
     return tuple(plan.workers) if plan is not None and plan.launcher != "direct" else ()
+
+
+def _history(daemon: Daemon | Away, places: Places, asked: Asked) -> Incidents | Missing:
+    """Read the file only where nobody writes it."""
+    if isinstance(daemon, Away) and daemon.kind == "not-running":
+        return read_history(places.state_dir / "history.db", details=asked.bundle)
+    return Missing("the daemon was not asked")
 
 
 def _output(
