@@ -122,8 +122,9 @@ def _versions(facts: Facts) -> object:
 
 def _machine(facts: Facts) -> object:
     found = {"host": facts.host, "gpus": facts.gpus, "disks": facts.disks, "units": facts.units}
-    owners = {str(pid): owner for pid, owner in facts.owners.items()}
-    return msgspec.to_builtins({**found, "owners": owners})
+    owners = facts.owners
+    named = owners if isinstance(owners, Missing) else {str(pid): each for pid, each in owners.items()}
+    return msgspec.to_builtins({**found, "owners": named})
 
 
 def _files(access: Access | Missing) -> object:

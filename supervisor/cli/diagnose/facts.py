@@ -161,7 +161,7 @@ class Facts(Struct, frozen=True):
     daemon: Daemon | Away
     host: Host | Missing
     gpus: Gpus | Missing
-    owners: Mapping[int, Owner]
+    owners: Mapping[int, Owner] | Missing  # of the processes on GPUs, as far as they are to be seen
     driver: Driver | Missing
     kernel_log: KernelLog | Missing
     config: Configuration | Missing

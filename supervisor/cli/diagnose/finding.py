@@ -32,9 +32,9 @@ class Finding(Struct, frozen=True):
     lines: tuple[str, ...] = ()
 
 
-def ok(ident: str, seen: str, subject: str = "") -> Finding:
+def ok(ident: str, seen: str, subject: str = "", lines: tuple[str, ...] = ()) -> Finding:
     """Return that a thing is as it should be."""
-    return Finding(Severity.OK, ident, seen, subject=subject)
+    return Finding(Severity.OK, ident, seen, subject=subject, lines=lines)
 
 
 def not_looked_at(what: str, missing: Missing, do: str = "") -> Finding:

@@ -191,6 +191,19 @@ def test_a_stranger_is_named_with_its_user() -> None:
     )
 
 
+def test_where_nobody_knows_whose_processes_are_nobody_is_called_a_stranger() -> None:
+    full = gpu(memory_used_bytes=79 * GIB, processes=(GpuProcess(17650, 79 * GIB),))
+    seen = found(check_gpus, facts(gpus=Gpus((full,)), owners=Missing("/proc hangs")))
+    assert names(seen) == [("critical", "gpu-memory-exhausted"), ("info", "gpu-stranger-not-looked-at")]
+    assert seen[0].lines == ("79G  pid 17650: /proc hangs",)
+    assert seen[1].seen == "not looked at: GPU 0: /proc hangs"
+
+
+def test_who_uses_a_gpu_is_told_also_when_all_is_well() -> None:
+    (memory,) = [each for each in check_gpus(facts()) if each.id == "gpu-memory"]
+    assert (memory.severity, memory.lines) == (Severity.OK, ("5G  pid 17650, worker chat",))
+
+
 def test_a_quarantine_of_the_daemon_is_critical() -> None:
     told = daemon()
     quarantined = msgspec.structs.replace(told.status.gpus[0], quarantine="memory did not come back")
@@ -451,7 +464,7 @@ def test_what_is_said_of_the_daemons_unit(service: ServiceSeen, expected: list[t
         (FileSeen("state-dir", "/var/x", 0o755, "root", "root"), [("warning", "state-dir-open")]),
         (
             FileSeen("environment-file", "/etc/e", Missing("there is none"), absent=True),
-            [("critical", "environment-file-absent")],
+            [],
         ),
         (FileSeen("state-dir", "/var/x", Missing("there is none"), absent=True), []),
         (FileSeen("config", "/etc/x", Missing("Permission denied")), [("info", "config-not-looked-at")]),

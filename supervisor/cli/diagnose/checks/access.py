@@ -33,14 +33,9 @@ def _refused(daemon: Away, access: Access) -> Finding:
 
 def _file(seen: FileSeen) -> Iterator[Finding]:
     if isinstance(seen.mode, Missing):
-        if not seen.absent:
+        if not seen.absent:  # one that has to be there, and is not, is a fault of the configuration
             yield not_looked_at(
                 seen.role, Missing(f"{seen.path}: {seen.mode.why}"), "`sudo gpu-supervisor diagnose`"
-            )
-        elif seen.role == "environment-file":
-            what = f"there is no {seen.path}: the workers that name it as environment_file cannot start"
-            yield Finding(
-                Severity.CRITICAL, "environment-file-absent", what, f"write it, with `chmod 600 {seen.path}`"
             )
         return
     shown = f"{seen.path} is {seen.mode:04o} {seen.owner}:{seen.group}"

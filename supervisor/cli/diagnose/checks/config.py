@@ -44,7 +44,7 @@ def _faults(found: Configuration) -> Iterator[Finding]:
         f"{found.path} has {_count(len(faults), 'fault')}: the daemon does not start with it, and"
         " refuses to reload it"
     )
-    do = f"mend the lines below; `gpu-supervisor check-config {found.path}`"
+    do = f"mend these lines; `gpu-supervisor check-config {found.path}`"
     yield Finding(Severity.CRITICAL, "config-broken", seen, do, lines=_most(faults))
 
 

@@ -65,9 +65,8 @@ def _no_gpu(why: str, facts: Facts) -> Finding:
         do = "install the driver or `sudo modprobe nvidia`; else take `gpus` out of these workers"
         seen = f"{why}; a GPU is wanted by {', '.join(wanting)}"
         return Finding(Severity.CRITICAL, "driver-absent", seen, do, runbook=page("gpu-quarantined"))
-    return Finding(
-        Severity.INFO, "driver-absent", f"{why}; no worker wants a GPU", "nothing, where there is none"
-    )
+    wants = "no worker wants a GPU" if facts.plan is not None else "whether a worker wants one is not known"
+    return Finding(Severity.INFO, "driver-absent", f"{why}; {wants}", "nothing, where there is none")
 
 
 def _wanting(facts: Facts) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _memory(gpu: GpuSample, facts: Facts, plan: GpuPlan) -> Iterator[Finding]:
     share = used / total
     seen = f"{size(used)} of {size(total)} used, {format_percent(round(share, 3))}"
     if share < plan.levels.critical:
-        yield ok("gpu-memory", seen, subject)
+        yield ok("gpu-memory", seen, subject, tuple(_users(gpu, facts)))
         return
     level, ident, runbook = (
         (Severity.CRITICAL, "gpu-memory-exhausted", "gpu-memory-exhaustion")
@@ -100,6 +100,8 @@ def _users(gpu: GpuSample, facts: Facts) -> Iterator[str]:
 
 def _user(process: GpuProcess, facts: Facts) -> str:
     held = "?" if isinstance(process.memory_bytes, Missing) else size(process.memory_bytes)
+    if isinstance(facts.owners, Missing):
+        return f"{held}  pid {process.pid}: {facts.owners.why}"
     owner = facts.owners.get(process.pid)
     if owner is None:
         return f"{held}  pid {process.pid}, which is gone or hidden from here"
@@ -108,14 +110,16 @@ def _user(process: GpuProcess, facts: Facts) -> str:
 
 
 def _strangers(gpu: GpuSample, facts: Facts) -> Iterator[Finding]:
-    if isinstance(gpu.processes, Missing):
-        missing = Missing(f"GPU {gpu.index}: {gpu.processes.why}")
+    owners = facts.owners
+    if isinstance(gpu.processes, Missing) or isinstance(owners, Missing):
+        missing = next(each for each in (gpu.processes, owners) if isinstance(each, Missing))
+        missing = Missing(f"GPU {gpu.index}: {missing.why}")
         yield not_looked_at("gpu-stranger", missing, "on the host itself: `nvidia-smi`")
         return
     found = [
         process
         for process in gpu.processes
-        if (owner := facts.owners.get(process.pid)) is None or owner.worker is None
+        if (owner := owners.get(process.pid)) is None or owner.worker is None
     ]
     subject = f"GPU {gpu.index}"
     if not found:

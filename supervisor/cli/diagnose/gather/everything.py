@@ -65,6 +65,7 @@ def gather(asked: Asked) -> Facts:
     seen = gpus.result()
     found = () if isinstance(seen, Missing) else seen.gpus
     workers = daemon.status.workers if isinstance(daemon, Daemon) else ()
+    owners = Task("whose processes are on the GPUs", lambda: find_owners(found, workers), SECOND_S)
     return Facts(
         version=__version__,
         python=platform.python_version(),
@@ -72,7 +73,7 @@ def gather(asked: Asked) -> Facts:
         daemon=daemon,
         host=host.result(),
         gpus=seen,
-        owners=find_owners(found, workers),
+        owners=owners.result(),
         driver=driver.result(),
         kernel_log=kernel_log.result(),
         config=configuration,

@@ -15,7 +15,7 @@ from supervisor.model.reading import Missing
 
 
 def read_history(path: Path, *, details: bool) -> Incidents | Missing:
-    """Read the newest incidents, as their owner only: SQLite makes files beside it, which would be another's."""
+    """Read the newest incidents, as their owner only: SQLite makes files beside them."""
     try:
         if path.stat().st_uid != os.geteuid():
             return Missing(f"{path} belongs to another user")
