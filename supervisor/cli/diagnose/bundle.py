@@ -1,7 +1,6 @@
 """`--bundle`: what a report of a bug needs, without secrets, in one archive, written whole or not at all."""
 
 import contextlib
-import errno
 import gzip
 import io
 import os
@@ -18,7 +17,6 @@ from supervisor.cli.diagnose.scrub import Scrubber
 from supervisor.model.reading import Missing
 
 MOST_KERNEL_LINES: Final = 2000
-NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class BundleError(Exception):
@@ -62,7 +60,7 @@ def write_bundle(path: Path, members: Sequence[Member], folder: str, made_wall_s
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _publish(fresh, path)
+        path.hardlink_to(fresh)  # unlike a rename it never takes the place of another file
     except OSError as error:
         why = "it is there already" if isinstance(error, FileExistsError) else error.strerror
         raise BundleError(f"cannot write the bundle {path}: {why}") from error
@@ -73,18 +71,6 @@ def write_bundle(path: Path, members: Sequence[Member], folder: str, made_wall_s
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _publish(fresh: Path, path: Path) -> None:
-    """Give the file its name, and no other file's: a link is refused where there is one."""
-    try:
-        os.link(fresh, path)
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if os.path.lexists(path):
-            raise FileExistsError from error
-        fresh.rename(path)  # a file system without hard links, such as that of a USB stick
 
 
 def _archive(members: Sequence[Member], folder: str, made_s: int) -> bytes:

@@ -412,6 +412,7 @@ LIMITED = configured("workers: {chat: {command: sleep 1, memory: {cap: 8G, max: 
     [
         ({}, []),
         ({"memory_max_bytes": 10 * GIB}, [("warning", "unit-limits")]),
+        ({"memory_max_bytes": 9 * GIB - 4096}, []),
         ({"memory_high_bytes": GIB}, [("warning", "unit-limits")]),
         ({"swap_max_bytes": 0}, [("warning", "unit-limits")]),
         ({"cpu_quota": None}, [("warning", "unit-limits")]),

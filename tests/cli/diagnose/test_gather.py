@@ -227,6 +227,16 @@ def test_the_last_lines_of_a_file_come_without_colours(tmp_path: Path) -> None:
     }
 
 
+def test_the_last_lines_of_a_unit_are_those_of_its_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "journalctl", 'echo "$1"; echo "$5"\n', monkeypatch)
+    seen = read_output(("chat",), (), tmp_path, 7)
+    assert seen == {"chat": ("--lines=7", "_SYSTEMD_UNIT=gpu-worker-chat.service")}
+    program(tmp_path / "other", "journalctl", "echo 'no journal' >&2; exit 1\n", monkeypatch)
+    assert read_output(("chat",), (), tmp_path, 7) == {"chat": Missing("cannot read the journal: no journal")}
+
+
 def test_what_hangs_is_left_behind_at_its_deadline() -> None:
     ever = threading.Event()
 
@@ -261,3 +271,25 @@ def test_the_text_of_a_file_keeps_all_but_its_secrets_and_its_comments(tmp_path:
         "    environment_file: /etc/chat.env\n"
     )
     assert seen.secrets == ("abc123xyz", "two words")
+
+
+@pytest.mark.parametrize(
+    ("command", "secrets"),
+    [
+        ("[serve, --api-key=abc123xyz]", ("abc123xyz",)),
+        ("serve --api-key abc123xyz --port 1", ("abc123xyz",)),
+        ("serve --auth-token='abc123xyz' x", ("abc123xyz",)),
+        ("serve --port 1 --max-tokens 5", ()),
+        ("serve http://ann:pw12@h/x", ("://ann:pw12@h/x", "ann:pw12", "pw12")),
+    ],
+)
+def test_the_secrets_of_a_command_are_known_however_it_is_written(
+    command: str, secrets: tuple[str, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"workers:\n  chat:\n    command: {command}\n")
+    seen = read_configuration(path)
+    assert seen.secrets == secrets
+    assert isinstance(seen.text, str)
+    assert "abc123xyz" not in seen.text
+    assert "pw12" not in seen.text

@@ -12,6 +12,7 @@ from supervisor.model.reading import Missing
 from supervisor.systemd.units import unit_name
 
 RESTARTS_MANY: Final = 3
+PAGE_BYTES: Final = 64 << 10  # limits may be rounded to pages, which are as large as this on some machines
 QUOTA_STEP: Final = 0.0005  # systemd keeps a quota to the microsecond of a second
 
 
@@ -90,10 +91,16 @@ def _differing(unit: UnitSeen, plan: WorkerPlan) -> Iterator[str]:
         ("MemoryMax", unit.memory_max_bytes, caps.max_bytes),
         ("MemorySwapMax", unit.swap_max_bytes, caps.swap_max_bytes),
     ):
-        if found != wanted:
+        if _differs(found, wanted):
             yield f"{name}= is {_size(found)} in force, {_size(wanted)} in the configuration"
     if abs((unit.cpu_quota or 0.0) - (plan.cpu_quota or 0.0)) > QUOTA_STEP:
         yield f"CPUQuota= is {_share(unit.cpu_quota)} in force, {_share(plan.cpu_quota)} in the configuration"
+
+
+def _differs(found: int | None, wanted: int | None) -> bool:
+    if found is None or wanted is None:
+        return found is not wanted
+    return abs(found - wanted) >= PAGE_BYTES
 
 
 def _size(limit_bytes: int | None) -> str:

@@ -17,9 +17,9 @@ from supervisor.config.tree import Node, Row, Scalar, Table
 from supervisor.model.reading import Missing
 
 LINE: Final = re.compile(r"[\"']?([\w.-]+)[\"']?[ \t]*[:=][ \t]*[\"']?([^\"'#,}\n]+)")
+QUOTES: Final = str.maketrans("", "", "\"'")
 URL: Final = re.compile(r"://[^\s/?#\"']*@[^\s\"']*")
 Plain = str | list["Plain"] | dict[str, "Plain"]
-Secret = tuple[str, str]  # the name that it stands under, and the value
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -34,9 +34,7 @@ def read_configuration(path: Path) -> Configuration:
         return Configuration(
             str(path), exists=True, loaded=loaded, text=unread, secrets=tuple(_guessed(text))
         )
-    secrets = tuple(
-        dict.fromkeys(part for _, value in _secrets(root, "", under="") for part in parts_of(value))
-    )
+    secrets = tuple(dict.fromkeys(part for value in _secrets(root, "", under="") for part in parts_of(value)))
     shown = yaml.safe_dump(
         Scrubber(secrets).document(_plain(root, "", under="")), sort_keys=False, allow_unicode=True
     )
@@ -53,20 +51,29 @@ def _is_absent(path: Path) -> bool:
     return False
 
 
-def _secrets(node: Node, name: str, *, under: str) -> Iterator[Secret]:
+def _secrets(node: Node, name: str, *, under: str) -> Iterator[str]:
     """Yield every secret of the tree; `under` is the mapping that it stands in."""
     match node:
         case Scalar():
-            if _hidden(name, node.text, under=under):
-                yield name, node.text
-            elif URL.search(node.text):
-                yield from ((name, url) for url in URL.findall(node.text))
+            yield from _secrets_of(node, name, under=under)
         case Table():
             for key, entry in node.entries.items():
                 yield from _secrets(entry.node, key, under=name)
         case Row():
             for flag, item in zip(("", *map(_flag, node.items)), node.items, strict=False):
-                yield from _secrets(item, flag or name, under=name)
+                yield from _secrets(item, flag, under=name)
+
+
+def _secrets_of(value: Scalar, name: str, *, under: str) -> Iterator[str]:
+    option, _, given = value.text.partition("=")
+    if _hidden(name, value.text, under=under):
+        yield value.text
+    elif name == "command":  # one string, that is split as a shell would
+        words = tuple(Scalar(value.line, word.translate(QUOTES)) for word in value.text.split())
+        yield from _secrets(Row(value.line, words), name, under="")
+    elif option.startswith("--") and NAME.search(option):
+        yield given
+    yield from URL.findall(value.text)
 
 
 def _plain(node: Node, name: str, *, under: str) -> Plain:
@@ -78,9 +85,7 @@ def _plain(node: Node, name: str, *, under: str) -> Plain:
             return {key: _plain(entry.node, key, under=name) for key, entry in node.entries.items()}
         case Row():
             flags = ("", *map(_flag, node.items))
-            return [
-                _plain(item, flag or name, under=name) for flag, item in zip(flags, node.items, strict=False)
-            ]
+            return [_plain(item, flag, under=name) for flag, item in zip(flags, node.items, strict=False)]
 
 
 def _hidden(name: str, text: str, *, under: str) -> bool:

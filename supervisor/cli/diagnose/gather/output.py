@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.act.journalctl import printed_by, run_journalctl
+from supervisor.cli.command import CommandError
+from supervisor.cli.journal import WorkerJournal
 from supervisor.cli.log_file import LogFile
 from supervisor.model.reading import Missing
 
@@ -38,9 +40,12 @@ def _from_journal(worker: str, lines: int) -> tuple[str, ...] | Missing:
     words = (f"--lines={lines}", *printed_by(worker))
     try:
         search = os.environ.get("PATH", os.defpath)
-        return _lines(run_journalctl(words, MOST_BYTES, time.monotonic() + WITHIN_S, search))
-    except OSError as error:
+        found = _lines(run_journalctl(words, MOST_BYTES, time.monotonic() + WITHIN_S, search))
+        if not found:  # without a right to it, journalctl shows an empty one
+            WorkerJournal(worker, "read the journal").has_lines()
+    except (OSError, CommandError) as error:
         return Missing(str(error))
+    return found
 
 
 def _from_file(path: Path, lines: int) -> tuple[str, ...] | Missing:
