@@ -210,6 +210,8 @@ def test_a_quarantine_of_the_daemon_is_critical() -> None:
     status = msgspec.structs.replace(told.status, gpus=(quarantined,))
     seen = found(check_gpus, facts(daemon=msgspec.structs.replace(told, status=status)))
     assert names(seen) == [("critical", "gpu-quarantined")]
+    blind = facts(daemon=msgspec.structs.replace(told, status=status), gpus=Gpus((), "it hangs"))
+    assert names(found(check_gpus, blind)) == [("critical", "gpu-quarantined")]
 
 
 PINNED = "workers: {chat: {command: sleep 1, gpus: [0], memory: {cap: 8G}, vram: {cap: 6G}}}"

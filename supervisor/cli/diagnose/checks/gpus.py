@@ -20,13 +20,14 @@ SAMPLE: Final = "`nvidia-smi --query-gpu=index,memory.used,memory.total,temperat
 
 
 def check_gpus(facts: Facts) -> Findings:
-    """Look at each GPU."""
+    """Look at each GPU, and at what the daemon says of it."""
+    yield from _quarantines(facts)
     if isinstance(facts.gpus, Missing):
         yield not_looked_at("gpu", facts.gpus, "`nvidia-smi`, which hangs where the driver does")
         return
     plan = facts.gpu_plan
     for gpu in facts.gpus.gpus:
-        yield from _state(gpu, facts)
+        yield _state(gpu)
         if gpu.state is GpuState.OK:
             yield from _memory(gpu, facts, plan)
             yield from _strangers(gpu, facts)
@@ -34,25 +35,26 @@ def check_gpus(facts: Facts) -> Findings:
             yield _heat(gpu, plan.hot_above_c)
 
 
-def _state(gpu: GpuSample, facts: Facts) -> Iterator[Finding]:
+def _quarantines(facts: Facts) -> Iterator[Finding]:
+    for gpu in facts.status.gpus if facts.status is not None else ():
+        if gpu.quarantine is not None:
+            seen = f"{gpu.uuid} is quarantined, nothing is started on it: {gpu.quarantine}"
+            do = (
+                "mend the GPU (`journalctl -k -g Xid`); it is used again by itself, or after"
+                " `gpu-supervisor reset NAME`"
+            )
+            yield Finding(
+                Severity.CRITICAL, "gpu-quarantined", seen, do, f"GPU {gpu.index}", page("gpu-quarantined")
+            )
+
+
+def _state(gpu: GpuSample) -> Finding:
     subject = f"GPU {gpu.index}"
-    status = facts.status
-    quarantine = (
-        next((each.quarantine for each in status.gpus if each.uuid == gpu.uuid), None) if status else None
-    )
-    if gpu.state is not GpuState.OK:
-        seen = f"{gpu.uuid} is {gpu.state}: {gpu.fault or 'it tells nothing more'}"
-        do = "`journalctl -k -g Xid`, then `sudo nvidia-smi --gpu-reset` with its workers stopped, or reboot"
-        yield Finding(Severity.CRITICAL, "gpu-not-ok", seen, do, subject, page("gpu-quarantined"))
-    if quarantine is not None:
-        seen = f"{gpu.uuid} is quarantined, nothing is started on it: {quarantine}"
-        do = (
-            "mend the GPU (`journalctl -k -g Xid`); it is used again by itself, or after"
-            " `gpu-supervisor reset NAME`"
-        )
-        yield Finding(Severity.CRITICAL, "gpu-quarantined", seen, do, subject, page("gpu-quarantined"))
-    elif gpu.state is GpuState.OK:
-        yield ok("gpu-not-ok", f"{gpu.name} {gpu.uuid} answers", subject)
+    if gpu.state is GpuState.OK:
+        return ok("gpu-not-ok", f"{gpu.name} {gpu.uuid} answers", subject)
+    seen = f"{gpu.uuid} is {gpu.state}: {gpu.fault or 'it tells nothing more'}"
+    do = "`journalctl -k -g Xid`, then `sudo nvidia-smi --gpu-reset` with its workers stopped, or reboot"
+    return Finding(Severity.CRITICAL, "gpu-not-ok", seen, do, subject, page("gpu-quarantined"))
 
 
 def _memory(gpu: GpuSample, facts: Facts, plan: GpuPlan) -> Iterator[Finding]:
