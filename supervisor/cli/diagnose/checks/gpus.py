@@ -64,14 +64,8 @@ def _memory(gpu: GpuSample, facts: Facts, plan: GpuPlan) -> Iterator[Finding]:
         yield ok("gpu-memory", "shares the machine's memory, which is judged as that", subject)
         return
     if isinstance(total, Missing) or isinstance(used, Missing) or total <= 0:
-        why = (
-            used
-            if isinstance(used, Missing)
-            else total
-            if isinstance(total, Missing)
-            else Missing("it has none")
-        )
-        yield not_looked_at("gpu-memory", Missing(f"{subject}: {why.why}"), "`nvidia-smi -q -d MEMORY`")
+        why = next((each.why for each in (used, total) if isinstance(each, Missing)), "it has none")
+        yield not_looked_at("gpu-memory", Missing(f"{subject}: {why}"), "`nvidia-smi -q -d MEMORY`")
         return
     share = used / total
     seen = f"{size(used)} of {size(total)} used, {format_percent(round(share, 3))}"
@@ -84,7 +78,7 @@ def _memory(gpu: GpuSample, facts: Facts, plan: GpuPlan) -> Iterator[Finding]:
         else (Severity.WARNING, "gpu-memory-high", "high-memory-usage")
     )
     do = (
-        "restart the largest worker below (`gpu-supervisor restart NAME`), or give it a"
+        "restart the largest worker of these (`gpu-supervisor restart NAME`), or give it a"
         " `vram.cap`; end strangers yourself"
     )
     yield Finding(level, ident, seen, do, subject, page(runbook), tuple(_users(gpu, facts)))
@@ -114,9 +108,10 @@ def _user(process: GpuProcess, facts: Facts) -> str:
 def _strangers(gpu: GpuSample, facts: Facts) -> Iterator[Finding]:
     owners = facts.owners
     if isinstance(gpu.processes, Missing) or isinstance(owners, Missing):
-        missing = next(each for each in (gpu.processes, owners) if isinstance(each, Missing))
-        missing = Missing(f"GPU {gpu.index}: {missing.why}")
-        yield not_looked_at("gpu-stranger", missing, "on the host itself: `nvidia-smi`")
+        why = next(each.why for each in (gpu.processes, owners) if isinstance(each, Missing))
+        yield not_looked_at(
+            "gpu-stranger", Missing(f"GPU {gpu.index}: {why}"), "on the host itself: `nvidia-smi`"
+        )
         return
     found = [
         process

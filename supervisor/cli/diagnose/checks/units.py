@@ -17,7 +17,9 @@ QUOTA_STEP: Final = 0.0005  # systemd keeps a quota to the microsecond of a seco
 
 
 def check_units(facts: Facts) -> Findings:
-    """Compare each worker's unit with its plan."""
+    """Look at the daemon's own unit, and compare each worker's with its plan."""
+    if not isinstance(facts.units, Missing) and facts.units.service is not None:
+        yield from _service(facts.units.service)
     if isinstance(facts.daemon, Daemon) and facts.daemon.status.launcher == "direct":
         yield ok(
             "unit-limits", "the launcher is direct: workers are no units, and the kernel holds no limits"
@@ -28,8 +30,6 @@ def check_units(facts: Facts) -> Findings:
             "unit-limits", facts.units, "`systemctl show gpu-worker-NAME -p MemoryMax,MemoryHigh`"
         )
         return
-    if facts.units.service is not None:
-        yield from _service(facts.units.service)
     for name, plan in facts.planned.items():
         unit = facts.units.workers.get(name)
         if unit is not None and unit.loaded:
