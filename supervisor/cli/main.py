@@ -28,6 +28,7 @@ MODULES: Final[Mapping[str, str]] = {
     "schema": "config",
     "units": "units",
     "recommend": "recommend",
+    "diagnose": "diagnose.command",
     "replay": "replay",
     "simulate": "simulate",
     "completion": "completion",
