@@ -54,7 +54,7 @@ def _head(status: Status, old_s: float, *, colour: bool) -> list[str]:
         text = f"! the last reload was refused: {plain(status.config_refused)}"
         lines.append(coloured(text, "yellow", on=colour))
     if status.history != "ok":
-        lines.append(coloured(f"! history in memory only: {plain(status.history)}", "yellow", on=colour))
+        lines.append(coloured(f"! history {plain(status.history)}", "yellow", on=colour))
     return lines
 
 

@@ -84,7 +84,7 @@ def test_a_long_name_stands_above_its_row() -> None:
     [
         ({"dry_run": True}, "! --dry-run: nothing that it decides is done"),
         ({"config_refused": "c.yaml:3: no"}, "! the last reload was refused: c.yaml:3: no"),
-        ({"history": "the disk is full"}, "! history in memory only: the disk is full"),
+        ({"history": "in memory only: the disk is full"}, "! history in memory only: the disk is full"),
         ({"gpu_missing": "no NVIDIA driver"}, "GPU     none is watched: no NVIDIA driver"),
         ({"workers": ()}, "no workers are configured"),
     ],
