@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_host_below_its_floor_loses_the_lowest_priority_first(daemon: Daemon) 
         floor = _available_mib() + 600  # half of what cheap will give back
         daemon.configure(calm.replace("64M", f"{floor + 100}M").replace("32M", f"{floor}M"))
         assert daemon.run("reload").returncode == 0
-        daemon.until(lambda past=past: len(_ended_for_the_host(daemon)) > past, "somebody is ended")
+        daemon.until(partial(_is_another_ended, daemon, past), "somebody is ended")
         assert _ended_for_the_host(daemon)[past] == "cheap"
         daemon.until(lambda: daemon.status()["host"]["pressure"] != "critical", "the memory is back")
         assert daemon.worker("cheap")["last_restart"]["cause"] == "host-memory"
@@ -229,6 +230,10 @@ def _available_mib() -> int:
 
 def _holds(worker: Document, least_mib: int) -> bool:
     return (worker["memory_bytes"] or 0) >= least_mib << 20
+
+
+def _is_another_ended(daemon: Daemon, past: int) -> bool:
+    return len(_ended_for_the_host(daemon)) > past
 
 
 def _ended_for_the_host(daemon: Daemon) -> list[str]:
