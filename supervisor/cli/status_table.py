@@ -141,6 +141,8 @@ def _details(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     """Yield what has no column: why it is where it is, and why it was restarted last."""
     if worker.held:
         yield f"held: {worker.held}", "red"
+    if worker.done:
+        yield f"done: {worker.done}; `gpu-supervisor start {worker.name}` runs it again", "green"
     if worker.waits_for:
         yield f"waits for {worker.waits_for}", "yellow"
     if worker.last_restart is not None:

@@ -75,6 +75,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         restarts=worker.restarts,
         last=worker.last,
         held=worker.held,
+        done=worker.done,
         oom_events=worker.oom_events,
         rung=worker.rung,
         footing=worker.footing,

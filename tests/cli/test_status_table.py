@@ -118,6 +118,14 @@ def test_a_gpu_in_trouble_says_so() -> None:
     ]
 
 
+def test_a_job_that_is_done_is_said_so_and_how_it_is_run_again() -> None:
+    done = worker("job", "stopped", done="exited with status 0 after 3.0 s")
+    assert table(everything(done)).splitlines()[-2:] == [
+        "    done: exited with status 0 after 3.0 s; `gpu-supervisor start job` runs it",
+        "      again",
+    ]
+
+
 def test_what_a_worker_wrote_cannot_steer_the_terminal() -> None:
     held = worker("chat", "held", held="bad \x1b[2J\r\nnews")
     assert table(everything(held)).splitlines()[-1].split() == ["held:", "bad", "[2J", "news"]

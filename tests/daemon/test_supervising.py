@@ -1,5 +1,6 @@
 """The daemon on real processes: what the issue calls its main job."""
 
+import json
 import os
 import signal
 import time
@@ -101,6 +102,24 @@ def test_a_worker_that_exits_at_once_ends_up_held(daemon: Daemon) -> None:
     daemon.until_worker(
         "dud", lambda one: one["phase"] == "held" and one["restarts"] > dud["restarts"], "held again"
     )
+
+
+def test_a_job_that_is_done_stays_stopped_until_it_is_started(daemon: Daemon) -> None:
+    job = "[sh, -c, 'echo ran >> NOTES; sleep 0.2']"
+    started(daemon, f"  job: {{command: {job}, restart: {{on: failure}}, ready: {{after: 10ms}}}}\n")
+    one = daemon.until_phase("job", "stopped")
+    assert one["done"].startswith("exited with status 0 after 0.")
+    assert daemon.run("start", "job").returncode == 0  # seen ready, or done already: it is quick
+    daemon.until(lambda: daemon.notes.read_text() == "ran\nran\n", "it has run twice")
+    daemon.until_phase("job", "stopped")
+    daemon.kill()
+    daemon.start()
+    assert daemon.worker("job")["done"].startswith("exited with status 0 after 0.")
+    assert "done: exited with status 0 after 0." in daemon.run("status").stdout
+    outcomes = [one["outcome"] for one in json.loads(daemon.run("history", "--json").stdout)["incidents"]]
+    assert outcomes == ["done", "done"]
+    assert daemon.notes.read_text() == "ran\nran\n"
+    assert daemon.worker("job")["restarts"] == 0
 
 
 def test_a_program_that_is_not_there_is_held_at_once(daemon: Daemon) -> None:
