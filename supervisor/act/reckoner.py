@@ -45,7 +45,7 @@ class Reckoner:
             self._tasks.popitem()[1].cancel()
 
     async def _answer(self, order: Reckon) -> None:
-        # Imported with the first question: who runs no llama.cpp server is spared 0.7 MiB.
+        # Imported with the first question: who runs no llama.cpp server is spared 0.5 MiB.
         from supervisor.act.model_needs import unknown  # noqa: PLC0415
 
         try:
