@@ -80,7 +80,7 @@ class DirectLauncher:
         become_subreaper()
         hand_down_default_signals()
         self._file_limits = raise_file_limit()
-        self.output = WorkerLogs(places.log_dir)
+        self.output = WorkerLogs(places.log_dir, warn=warn)
         self.commands = DrainCommands(self.output)
         self._places = places
         self._boot_id = boot_id(Path("/proc"))
@@ -88,6 +88,7 @@ class DirectLauncher:
         self._tell = tell
         self._warn = warn
         self._trimming: asyncio.Task[None] | None = None
+        self._untrimmed: tuple[str, ...] = ()  # what could not be shortened, as it was last told
         self._runs = Runs(places.runtime_dir / "runs")
         callbacks = Callbacks(tell, warn, self._may_speak)
         self._notify = NotifySockets(places.runtime_dir / "notify", callbacks, loop)
@@ -208,8 +209,11 @@ class DirectLauncher:
 
     async def _trim(self) -> None:
         with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
-            for fault in await asyncio.to_thread(self.output.trim):
-                self._warn(fault)
+            faults = await asyncio.to_thread(self.output.trim)
+            for fault in faults:
+                if fault not in self._untrimmed:  # once, and not at every try
+                    self._warn(fault)
+            self._untrimmed = faults
 
     def reap(self, protected: Collection[int]) -> None:
         """Reap ended orphans of workers. `protected` are children that others wait for."""

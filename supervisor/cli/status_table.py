@@ -54,7 +54,7 @@ def _head(status: Status, old_s: float, *, colour: bool) -> list[str]:
         text = f"! the last reload was refused: {plain(status.config_refused)}"
         lines.append(coloured(text, "yellow", on=colour))
     if status.history != "ok":
-        lines.append(coloured(f"! history in memory only: {plain(status.history)}", "yellow", on=colour))
+        lines.append(coloured(f"! history {plain(status.history)}", "yellow", on=colour))
     return lines
 
 
@@ -147,6 +147,8 @@ def details_of(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     """Yield what has no column: why it is where it is, and why it was restarted last."""
     if worker.held:
         yield f"held: {worker.held}", "red"
+    if worker.done:
+        yield f"done: {worker.done}; `gpu-supervisor start {worker.name}` runs it again", "green"
     if worker.waits_for:
         yield f"waits for {worker.waits_for}", "yellow"
     if worker.last_restart is not None:

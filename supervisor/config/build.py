@@ -118,7 +118,7 @@ def _worker(base: str, replica: int | None, shape: WorkerShape, report: Report) 
         health=health_of(shape.health, site),
         heartbeat_s=shape.heartbeat,
         drain=drain_of(shape.drain, site),
-        restart=RestartRule(restart.first, restart.max, restart.starts, restart.within),
+        restart=RestartRule(restart.first, restart.max, restart.starts, restart.within, restart.on),
         settings=shape.settings,
         ladder=shape.ladder or (),
         makes_ladder=shape.ladder != (),

@@ -198,6 +198,10 @@ class RestartShape(Struct, frozen=True, forbid_unknown_fields=True):
     max: Annotated[Span, _says("the longest pause")] = _RESTART.max_s
     starts: Annotated[Count, _says("this many failures ...")] = _RESTART.starts
     within: Annotated[Period, _says("... within this time, and the worker is held")] = _RESTART.within_s
+    on: Annotated[
+        Literal["always", "failure"],
+        _says("failure: one that ends by itself with status 0 is done, and stays stopped until `start`"),
+    ] = _RESTART.on
 
 
 Gpus = tuple[int | str, ...] | int | str

@@ -155,6 +155,7 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
         worker.other_failures_s,
         worker.backoff,
         worker.held,
+        worker.done,
         worker.rung,
         worker.oom_events,
         worker.footing,

@@ -10,7 +10,12 @@ from supervisor.act.executor import Executor
 from supervisor.daemon.keeper import Keeper
 from supervisor.daemon.mailbox import Mailbox
 from supervisor.daemon.observe import Observer
-from supervisor.decide.glance import calls_for_a_turn, is_short, memory_moved
+from supervisor.decide.glance import (
+    calls_for_a_turn,
+    is_short,
+    is_worth_a_closer_look,
+    memory_moved,
+)
 from supervisor.decide.turn import decide
 from supervisor.model.action import Kill, Signal
 from supervisor.model.memory import Decision, Memory, WorkerMemory
@@ -101,7 +106,10 @@ class Loop:
         parts = self._parts
         news, nudged = parts.mailbox.take()
         before, now_s = self._host, time.monotonic()
-        host = self._host = parts.observer.glance(now_s)
+        host = parts.observer.glance(now_s)
+        if is_worth_a_closer_look(self.plan, self.memory, host):
+            host = parts.observer.look_closer(host)
+        self._host = host
         look = now_s >= self._look_s
         moved = before is not None and memory_moved(before, host)
         due = self._wake_s is not None and now_s >= self._wake_s

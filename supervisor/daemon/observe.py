@@ -49,6 +49,10 @@ class Observer:
         """Read the host's memory only."""
         return self._sensors.host.read(now_s)
 
+    def look_closer(self, host: HostSample) -> HostSample:
+        """Read what a glance leaves out of the host's memory."""
+        return self._sensors.host.closer(host)
+
     def observe(
         self,
         host: HostSample,

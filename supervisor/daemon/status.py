@@ -185,6 +185,7 @@ def _worker(
         held=remembered.held,
         run=None if life is None else life.run,
         waits_for=remembered.waits_for,
+        done=remembered.done,
         processes=len(seen.pids),
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,

@@ -102,14 +102,15 @@ def _run(options: RunOptions, places: Places, uid: int) -> int:
     except CannotChooseError as error:
         return _fail(str(error))
     try:
-        make_places(places, uid)
+        odd = make_places(places, uid)
         listening = None if options.dry_run else listen(places.control)
     except (OSError, ControlSocketError) as error:
         return _fail(str(error))
     setting = Setting(options, places, loaded.plan, kind, listening, time.monotonic())
-    odd = caution(kind, around)
+    if (beside := caution(kind, around)) is not None:
+        odd = (beside, *odd)
     try:
-        return asyncio.run(_serve(setting, loaded, () if odd is None else (odd,)))
+        return asyncio.run(_serve(setting, loaded, odd))
     except OSError as error:
         return _fail(str(error))
     finally:

@@ -15,7 +15,7 @@ from supervisor.decide.reclaim import RECLAIM_S
 from supervisor.decide.reports import poison
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import Order, signal_name
-from supervisor.model.action import Field, Notice
+from supervisor.model.action import Field, Level, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, Life, Stop, WorkerMemory
 from supervisor.model.news import Exited, LaunchFailed
 from supervisor.model.phase import Cause
@@ -75,7 +75,11 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
         reason = f"{ending.how} after {scratch.now_s - life.launched_s:.1f} s"
         if ending.what:
             reason += f"{_when(life)}: {ending.what}"
-        order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
+        if _is_done(worker, life, news, ending):
+            scratch.put(replace(worker, wanted=False))
+            order = Order(ending.cause, reason, After.DONE)
+        else:
+            order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
         _end_unasked(scratch, scratch.workers[worker.name], order, fields)
         return
     if oom and begun.cause is Cause.MEMORY_CAP:  # the kernel was quicker
@@ -141,6 +145,16 @@ def _when(life: Life) -> str:
     return ", starting" if life.ready_s is None else ""
 
 
+def _is_done(worker: WorkerMemory, life: Life, news: Exited, ending: Ending) -> bool:
+    """Say whether a worker has ended because its work is done: by itself, and with status 0.
+
+    An end that nobody saw has no status, and one that was to be restarted is; neither is done.
+    """
+    restart = worker.pending is not None and worker.pending.cause in {Cause.OPERATOR, Cause.RELOAD}
+    good = news.code == 0 and ending.cause is Cause.EXIT and not ending.what
+    return good and life.plan.restart.on == "failure" and not restart
+
+
 def _has_served(life: Life) -> bool:
     """Say whether it was seen to be ready: what it served with then, a bad model say, it did not die of."""
     proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget | LlamaTarget)
@@ -195,8 +209,9 @@ def _end_unasked(
         worker = replace(worker, stop=begun, incident=incident, down_for=down_for, pending=None)
         worker = scratch.put(worker)
         fields = {"memory_bytes": life.last_memory_bytes, "run": life.run, **(more or {})}
+        level: Level = "info" if order.then is After.DONE else "warning"
         notice = Notice(
-            "warning", "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
+            level, "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
         )
         scratch.tell(notice)
     if worker.stop is not None:

@@ -10,7 +10,7 @@ from supervisor.decide.ladder import rung_above
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.restarts import delay_s, failures_of, misconfigured, spend, with_failures
 from supervisor.decide.scratch import Scratch
-from supervisor.decide.stopping import KILL_AGAIN_S
+from supervisor.decide.stopping import KILL_AGAIN_S, RESTS
 from supervisor.model.action import Forget, Kill, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, LastRestart, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, GpuState, Phase
@@ -156,10 +156,11 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
         scratch.put(worker)
         scratch.tell(_ended(worker, life, begun, "removed"))
         return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None))
-    if begun.then is After.REST or not worker.wanted or scratch.stopping:
+    if begun.then in RESTS or not worker.wanted or scratch.stopping:
+        done = begun.reason if begun.then is After.DONE else None
         scratch.put(worker)
-        scratch.tell(_ended(worker, life, begun, "stopped"))
-        return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None))
+        scratch.tell(_ended(worker, life, begun, "stopped" if done is None else "done"))
+        return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None, done=done))
     last = LastRestart(begun.cause, begun.reason, scratch.snapshot.wall_s)
     worker = replace(worker, last=last)
     held = begun.reason if begun.then is After.HOLD else None

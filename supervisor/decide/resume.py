@@ -76,6 +76,7 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         restarts_by=worker.restarts_by,
         last=worker.last,
         held=worker.held,
+        done=worker.done,
         oom_events=worker.oom_events,
         rung=worker.rung,
         footing=worker.footing,

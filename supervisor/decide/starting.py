@@ -12,7 +12,7 @@ from supervisor.decide.placement import because, choose_gpus, no_room
 from supervisor.decide.reckoning import UNDER_WAY, choose_fit, is_under_way, reckon
 from supervisor.decide.reclaim import residuals
 from supervisor.decide.scratch import Scratch
-from supervisor.decide.stopping import Order, stop
+from supervisor.decide.stopping import RESTS, Order, stop
 from supervisor.model.action import Launch, Notice, Probe
 from supervisor.model.fit import Fit
 from supervisor.model.headroom import effective_available
@@ -232,7 +232,7 @@ def down_by_our_hand(worker: WorkerMemory) -> bool:
 
     What took it down first decides: one that we restarted and that crashes since is still down by our hand.
     """
-    if worker.phase in GOING and (worker.stop is None or worker.stop.then in {After.REST, After.REMOVE}):
+    if worker.phase in GOING and (worker.stop is None or worker.stop.then in {*RESTS, After.REMOVE}):
         return False
     down = worker.phase in GOING or worker.phase in {Phase.WAITING, Phase.STARTING}
     return down and worker.down_for is not None and worker.down_for not in ACCIDENTS

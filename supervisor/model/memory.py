@@ -23,6 +23,7 @@ class After(StrEnum):
 
     RESTART = "restart"
     REST = "rest"  # stays stopped
+    DONE = "done"  # stays stopped too: its work is done
     HOLD = "hold"
     REMOVE = "remove"  # it is no longer in the configuration
 
@@ -176,7 +177,7 @@ class WorkerMemory(Struct, frozen=True):
     name: str
     phase: Phase = Phase.WAITING
     since_s: float = 0.0
-    wanted: bool = True  # False once an operator has stopped it
+    wanted: bool = True  # False once an operator has stopped it, or its work is done
     life: Life | None = None
     stop: Stop | None = None
     lives: int = 0
@@ -195,6 +196,7 @@ class WorkerMemory(Struct, frozen=True):
     pending: Pending | None = None
     waits_for: str | None = None
     held: str | None = None
+    done: str | None = None  # how it ended, while it is stopped because its work is done
     oom_events: int = 0  # since its ladder was begun
     rung: int = 0
     made: tuple[MadeRung, ...] = ()  # its ladder as far as it came, where none is written

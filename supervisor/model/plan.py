@@ -96,12 +96,16 @@ class BreachRule(Struct, frozen=True):
 
 
 class RestartRule(Struct, frozen=True):
-    """Backoff from `first_s`, doubling to `max_s`; held after `starts` failures within `within_s`."""
+    """Backoff from `first_s`, doubling to `max_s`; held after `starts` failures within `within_s`.
+
+    `on` `failure`: who ends by itself with status 0 is done, and is not started again.
+    """
 
     first_s: float = 1.0
     max_s: float = 300.0
     starts: int = 5
     within_s: float = 600.0
+    on: Literal["always", "failure"] = "always"
 
 
 class GpuChoice(Struct, frozen=True):

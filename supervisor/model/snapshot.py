@@ -24,6 +24,9 @@ class HostSample(Struct, frozen=True):
     memory_available_bytes: int | Missing = NOT_READ_YET
     memory_free_bytes: int | Missing = NOT_READ_YET
     memory_cache_bytes: int | Missing = NOT_READ_YET  # Buffers + Cached - Shmem: the page cache proper
+    memory_per_cpu_bytes: int | Missing = (
+        NOT_READ_YET  # free, on lists of the CPUs; read where memory is short
+    )
     swap_total_bytes: int | Missing = NOT_READ_YET
     swap_free_bytes: int | Missing = NOT_READ_YET
     psi_full_avg10: float | Missing = NOT_READ_YET  # percent of wall time

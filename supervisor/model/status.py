@@ -97,6 +97,7 @@ class WorkerStatus(Struct, frozen=True):
     held: str | None
     run: str | None = None  # changes with each life
     waits_for: str | None = None
+    done: str | None = None  # how it ended, while it is stopped because its work is done
     processes: int = 0
     needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
     needs_vram_bytes: int | None = None

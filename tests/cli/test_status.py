@@ -52,6 +52,7 @@ WORKER_KEYS = [
     "held",
     "run",
     "waits_for",
+    "done",
     "processes",
     "needs_memory_bytes",
     "needs_vram_bytes",

@@ -107,7 +107,7 @@ def test_a_long_name_stands_above_its_row() -> None:
     [
         ({"dry_run": True}, "! --dry-run: nothing that it decides is done"),
         ({"config_refused": "c.yaml:3: no"}, "! the last reload was refused: c.yaml:3: no"),
-        ({"history": "the disk is full"}, "! history in memory only: the disk is full"),
+        ({"history": "in memory only: the disk is full"}, "! history in memory only: the disk is full"),
         ({"gpu_missing": "no NVIDIA driver"}, "GPU     none is watched: no NVIDIA driver"),
         ({"workers": ()}, "no workers are configured"),
     ],
@@ -138,6 +138,14 @@ def test_a_gpu_in_trouble_says_so() -> None:
         "    state hung",
         "    quarantined: no answer for 10s",
         "    read 1m15s ago",
+    ]
+
+
+def test_a_job_that_is_done_is_said_so_and_how_it_is_run_again() -> None:
+    done = worker("job", "stopped", done="exited with status 0 after 3.0 s")
+    assert table(everything(done)).splitlines()[-2:] == [
+        "    done: exited with status 0 after 3.0 s; `gpu-supervisor start job` runs it",
+        "      again",
     ]
 
 

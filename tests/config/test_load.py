@@ -275,6 +275,14 @@ def test_gpus_are_listed_picked_hidden_or_left_alone(check: Check, keys: str, ex
     assert worker_of(check, text).gpus == expected
 
 
+def test_a_job_that_is_done_with_status_0_is_written_so(check: Callable[[str], Loaded]) -> None:
+    """YAML 1.1 reads a plain `on` as true, as a key too; here it is what is written."""
+    for written in ("{on: failure}", '{"on": failure}'):
+        plan = check(f"workers: {{job: {{command: [sleep, '1'], restart: {written}}}}}").plan
+        assert plan is not None
+        assert plan.workers["job"].restart == RestartRule(1.0, 300.0, 5, 600.0, on="failure")
+
+
 def test_a_signal_is_written_by_name_or_number(check: Check) -> None:
     signals = [worker_of(check, f"stop_signal: {text}").stop_signal for text in ("SIGINT", "int", "2")]
     assert signals == [2, 2, 2]

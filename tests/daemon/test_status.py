@@ -160,6 +160,7 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "held": None,
                 "run": "r1",
                 "waits_for": None,
+                "done": None,
                 "processes": 2,
                 "needs_memory_bytes": None,
                 "needs_vram_bytes": None,

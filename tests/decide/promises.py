@@ -145,6 +145,10 @@ class Promises:
             assert (one.life is not None) == (one.phase in LIVING), one
             assert (one.stop is not None) == (one.phase in GOING), one
             assert (one.held is not None) == (one.phase is Phase.HELD), one
+            if one.done is not None:
+                assert (one.phase, one.wanted) == (Phase.STOPPED, False), one
+            if one.stop is not None and one.stop.then is After.DONE:
+                assert (one.stop.cause, one.phase, one.wanted) == (Cause.EXIT, Phase.RECLAIMING, False), one
             if not one.wanted and one.life is None:
                 assert one.phase is Phase.STOPPED, one
             if isinstance(one.stop, Stop):
@@ -284,7 +288,7 @@ class Promises:
                     self.down.add(name)
                 if before is not None and before.phase is Phase.READY and after.stop.cause in SOFT:
                     chosen.add(name)
-            rests = after.stop is not None and after.stop.then in {After.REST, After.REMOVE}
+            rests = after.stop is not None and after.stop.then in {After.REST, After.DONE, After.REMOVE}
             if rests or after.phase in {Phase.READY, Phase.STOPPED, Phase.HELD}:
                 self.down.discard(name)
         self.down.intersection_update(decision.memory.workers)

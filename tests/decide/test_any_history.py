@@ -45,6 +45,7 @@ QUICK: dict[str, Any] = {
     "stop_timeout_s": 5.0,
     "breach": BreachRule(samples=2, of=3, warm_up_s=2.0),
 }
+JOB: dict[str, Any] = {**QUICK, "restart": replace(QUICK["restart"], on="failure")}
 
 
 def variants(which: int) -> Plan:
@@ -66,7 +67,7 @@ def variants(which: int) -> Plan:
         **QUICK,
     )
     whisper = worker(
-        "whisper", gpus=GpuChoice("listed", (GPU_A,)), ready=NotifyTarget(), heartbeat_s=30.0, **QUICK
+        "whisper", gpus=GpuChoice("listed", (GPU_A,)), ready=NotifyTarget(), heartbeat_s=30.0, **JOB
     )
     embed = replicas(
         "embed",
@@ -81,7 +82,7 @@ def variants(which: int) -> Plan:
     web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, drain=guarded, **QUICK)
     workers: tuple[WorkerPlan, ...] = (chat, whisper, *embed, web)
     if which == 2:
-        workers = (embed[0], chat, worker("extra", priority=-1, **QUICK))
+        workers = (embed[0], chat, worker("extra", priority=-1, **JOB))
     if which == 3:
         workers = (worker("chat", **QUICK), *embed, web, reckoned("listed"))
     if which == 1:
