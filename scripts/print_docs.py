@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec.inspect as mi
+import yaml
 from msgspec import NODEFAULT, Struct
 
 from supervisor.cli.command import Exit
@@ -20,8 +21,10 @@ from supervisor.config.read import type_of
 from supervisor.config.scalars import Unwrapped, unwrapped
 from supervisor.config.shape import ConfigShape
 from supervisor.decide.lifecycle import MOVES
+from supervisor.web.metrics import CHAPTERS
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
+RULES: Final = DOCS.parent / "etc/prometheus/rules.yaml"
 MARKED: Final = re.compile(r"(<!-- printed: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 # Every key that may not be acted on, set: what the configuration says of this file is what is not done yet.
@@ -204,6 +207,29 @@ def exit_codes() -> Iterator[str]:
     yield from (f"| {code.value} | {code.name.lower().replace('_', ' ')} |" for code in Exit)
 
 
+def metrics() -> Iterator[str]:
+    """Yield what is told to Prometheus, a table for each subject."""
+    for chapter in CHAPTERS:
+        yield f"### {chapter.about}"
+        yield ""
+        yield "| metric | kind | labels | meaning |"
+        yield "|---|---|---|---|"
+        for family in chapter.families:
+            labels = ", ".join(f"`{label}`" for label in (*chapter.labels, *family.labels))
+            yield f"| `{family.shown}` | {family.kind} | {labels} | {_cell(family.meaning)} |"
+        yield ""
+
+
+def rules() -> Iterator[str]:
+    """Yield the rules for Prometheus that are shipped."""
+    yield "| alert | severity | lasts | when |"
+    yield "|---|---|---|---|"
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            when = _cell(rule["expr"])
+            yield f"| {rule['alert']} | {rule['labels']['severity']} | {rule.get('for', '')} | `{when}` |"
+
+
 def _cell(text: str) -> str:
     """Return text that stays in its cell of a table."""
     return text.replace("|", "\\|")
@@ -214,6 +240,8 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "keys": keys,
     "commands": commands,
     "exit_codes": exit_codes,
+    "metrics": metrics,
+    "rules": rules,
 }
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["support.llama.fixtures", "support.packages", "support.torch.fixtures"]
+pytest_plugins = ["support.debian", "support.llama.fixtures", "support.packages", "support.torch.fixtures"]
 
 Require = Callable[[object, str], None]
 

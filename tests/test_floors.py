@@ -55,7 +55,7 @@ WEB_FRAMEWORKS: Final = {
     "websockets",
     "wsproto",
 }
-ONLY_FOR_WEB: Final = {"http.server", "wsgiref", *WEB_FRAMEWORKS}
+ONLY_FOR_WEB: Final = {"http.server", "prometheus_client", "wsgiref", *WEB_FRAMEWORKS}
 
 MODULES: Final = sorted(path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py"))
 
@@ -148,6 +148,7 @@ def test_every_part_of_the_package_stands_on_a_floor() -> None:
         ("supervisor/act/direct.py", "from supervisor.sense import forest", None),
         ("supervisor/daemon/loop.py", "import starlette.routing", "only web/ speaks"),
         ("supervisor/daemon/loop.py", "from http.server import HTTPServer", "only web/ speaks"),
+        ("supervisor/daemon/loop.py", "import prometheus_client", "only web/ speaks"),
         ("supervisor/daemon/loop.py", "from http import HTTPStatus", None),
         ("supervisor/cli/status.py", "from supervisor.web import app", "strangers on floor 4"),
         ("supervisor/guard/memory.py", "import torch", "on the standard library alone"),

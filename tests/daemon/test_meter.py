@@ -13,7 +13,6 @@ HOST = HostSample(
     memory_available_bytes=1,
     memory_free_bytes=1,
     memory_cache_bytes=1,
-    memory_per_cpu_bytes=0,
     swap_total_bytes=1,
     swap_free_bytes=1,
     psi_full_avg10=0.0,

@@ -1,0 +1,1 @@
+"""The web face: its own unprivileged process, a client of the control socket only."""
