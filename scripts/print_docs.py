@@ -28,7 +28,6 @@ MARKED: Final = re.compile(r"(<!-- printed: (\w+) -->\n).*?(<!-- end -->\n)", re
 EVERY_LATER_KEY: Final = """\
 launcher: LAUNCHER
 gpu: {power_near: 90%}
-alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
 workers:
   NAME:

@@ -12,8 +12,9 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from supervisor.model.memory import GpuMemory, Memory, WorkerMemory
+from supervisor.model.memory import AlertsMemory, GpuMemory, Memory, WorkerMemory
 
 HEADER: Final = "_memory.json"  # no worker has such a name
 
@@ -25,6 +26,7 @@ class Header(Struct, frozen=True):
     boot_id: str
     instance: str
     gpus: Mapping[str, GpuMemory] = {}  # those in quarantine
+    alerts: AlertsMemory = AlertsMemory()
 
 
 class Kept(Struct, frozen=True):
@@ -46,6 +48,7 @@ class Keeper:
         self._written: dict[str, tuple[object, ...]] = {}
         self._unwritten: set[str] = set()
         self._gpus: Mapping[str, GpuMemory] = {}
+        self._alerts = AlertsMemory()
 
     def load(self) -> Kept | None:
         """Return what an earlier daemon left, or None where there is nothing that can be read."""
@@ -57,7 +60,8 @@ class Keeper:
             return None
         workers = {one.name: one for path in self._files() if (one := self._read(path)) is not None}
         self._written = dict.fromkeys(workers, ())  # a file that is no longer wanted is removed
-        return Kept(header.boot_id, Memory(header.instance, workers, gpus=header.gpus))
+        memory = Memory(header.instance, workers, gpus=header.gpus, alerts=header.alerts)
+        return Kept(header.boot_id, memory)
 
     def _files(self) -> list[Path]:
         return sorted(path for path in self._directory.glob("*.json") if path.name != HEADER)
@@ -71,8 +75,9 @@ class Keeper:
 
     def begin(self, memory: Memory) -> None:
         """Say whose memory lies here from now on."""
-        self._gpus = _quarantined(memory)
-        self._write(HEADER, msgspec.json.encode(Header(1, self._boot_id, memory.instance, self._gpus)))
+        self._gpus, self._alerts = _quarantined(memory), _alert_steps(memory)
+        header = Header(1, self._boot_id, memory.instance, self._gpus, self._alerts)
+        self._write(HEADER, msgspec.json.encode(header))
 
     def keep(self, memory: Memory) -> list[WorkerMemory]:
         """Write each worker that has taken a step since it was last written; return those."""
@@ -93,7 +98,7 @@ class Keeper:
             self._unwritten.discard(name)
             with contextlib.suppress(OSError):
                 (self._directory / f"{name}.json").unlink()
-        if _quarantined(memory) != self._gpus:
+        if _quarantined(memory) != self._gpus or _alert_steps(memory) != self._alerts:
             self.begin(memory)
         return changed
 
@@ -113,6 +118,11 @@ class Keeper:
             return False
         self._warned = False
         return True
+
+
+def _alert_steps(memory: Memory) -> AlertsMemory:
+    """Return what makes a difference to the next daemon: not that they were judged, but how."""
+    return replace(memory.alerts, judged_s=0.0)
 
 
 def _quarantined(memory: Memory) -> dict[str, GpuMemory]:

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from supervisor.act.drain_command import DrainCommands
+from supervisor.act.alert_text import Origin
 from supervisor.act.executor import Askers, Executor
 from supervisor.act.orphans import reap_orphans
+from supervisor.act.herald import Herald
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
 from supervisor.act.worker_logs import WorkerLogs
@@ -78,9 +80,10 @@ class _Desk:
         self.logs = WorkerLogs(directory / "log")
         loop = asyncio.get_running_loop()
         self.prober = Prober(DrainCommands(self.logs), self.news.append, loop)
+        herald = Herald(Origin("box", ""), (), self.notices.append)
         self.executor = Executor(
             self.launcher,
-            Askers(self.prober, Reckoner(self.news.append, loop)),
+            Askers(self.prober, Reckoner(self.news.append, loop), herald),
             self.notices.append,
             self.news.append,
             dry_run=dry_run,

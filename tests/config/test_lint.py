@@ -203,7 +203,6 @@ alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
 """
     common = (
-        "alerts: nobody is told",
         "web: there is no web face yet",
     )
     assert check(text.replace("LAUNCHER", "direct")).later == (
