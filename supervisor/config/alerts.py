@@ -24,8 +24,8 @@ def alerts_of(shape: AlertsShape, report: Report) -> AlertsPlan:
         if count > most:
             report.fault((*path, key), f"has {count} entries, and {most} is the most")
             return AlertsPlan()
-    rules = [_rule(rule, (*path, "rules", index), report) for index, rule in enumerate(shape.rules)]
     _check_names(shape, report)
+    rules = [_rule(rule, (*path, "rules", index), report) for index, rule in enumerate(shape.rules)]
     told = [_receiver(one, (*path, "notify", index), report) for index, one in enumerate(shape.notify)]
     return AlertsPlan(
         tuple(rule for rule in rules if rule is not None),
@@ -35,11 +35,11 @@ def alerts_of(shape: AlertsShape, report: Report) -> AlertsPlan:
 
 
 def _rule(shape: AlertRuleShape, path: Path, report: Report) -> AlertRule | None:
-    if report.bad(*path):
-        return None
-    if not _NAME.fullmatch(shape.name):
+    if not report.bad(*path, "name") and not _NAME.fullmatch(shape.name):
         why = f"{quoted(shape.name)} is no name: write letters, digits and _ . : - such as GPUHot"
         report.fault((*path, "name"), why)
+    if report.bad(*path, "when"):
+        return None
     try:
         condition = parse_condition(shape.when)
     except ConditionError as error:

@@ -77,7 +77,8 @@ def _tokens(text: str) -> list[Token]:
         if match is None:
             sign = next((sign for sign in _MEANT if text.startswith(sign, at)), "")
             hint = f": write {_MEANT[sign]}" if sign else ""
-            _refuse(at + 1, f"{quoted(sign or text[at])} means nothing here{hint}")
+            shown = quoted(sign) if sign else ascii(text[at])
+            _refuse(at + 1, f"{shown} means nothing here{hint}")
         tokens.append(Token(match.lastgroup or "", match[0], at + 1))
         at = match.end()
     return [*tokens, Token("end", "", len(text) + 1)]

@@ -91,6 +91,7 @@ class _Judging:
         self._past = world.memory.alerts
         self._active = dict(self._past.active)
         self._resolved = list(self._past.resolved)
+        self._begun = self._past.begun
         self._left_out = 0
 
     @property
@@ -139,8 +140,10 @@ class _Judging:
         return False
 
     def _begin(self, key: str, rule: AlertRule, subject: Subject, name: str) -> None:
+        self._begun += 1
         begun = AlertMemory(
             rule.name,
+            self._begun,
             self._now_s,
             self._world.snapshot.wall_s,
             worker=name if subject == "worker" else None,
@@ -180,7 +183,6 @@ class _Judging:
         if status.threshold is not None:
             fields |= {"value": status.value, "threshold": status.threshold, "unit": status.unit}
         lasted = format_span(round(self._now_s - alert.since_s))
-        subject = alert.worker or alert.gpu or "host"
         self.actions.append(
             Notice(
                 level,
@@ -188,7 +190,7 @@ class _Judging:
                 status.summary,
                 worker=alert.worker,
                 gpu=alert.gpu,
-                incident=f"alert-{status.name}-{subject}-{alert.since_wall_s:.3f}",
+                incident=f"{self._world.memory.instance}-alert-{alert.number}",
                 outcome=f"resolved after {lasted}" if status.state == "resolved" else None,
                 fields=fields,
             )
@@ -201,7 +203,7 @@ class _Judging:
             self.actions.append(Notice("warning", "too many alerts", text))
         rules = self._world.plan.alerts.rules
         full = self._left_out > 0
-        return AlertsMemory(rules, self._active, tuple(self._resolved), self._now_s, full)
+        return AlertsMemory(rules, self._active, tuple(self._resolved), self._begun, self._now_s, full)
 
 
 def _status(rule: AlertRule, alert: AlertMemory, view: View | None) -> AlertStatus:

@@ -94,7 +94,7 @@ def lasting_alerts(alerts: AlertsMemory) -> AlertsMemory:
         for key, one in alerts.active.items()
         if one.told_s is not None
     }
-    return AlertsMemory(alerts.rules, firing, alerts.resolved)
+    return AlertsMemory(alerts.rules, firing, alerts.resolved, alerts.begun)
 
 
 def _phase_after_reboot(worker: WorkerMemory) -> Phase:

@@ -151,7 +151,7 @@ def value_text(value: float | str, unit: Unit) -> str:
         return value
     if unit == "bytes":
         size = format_size(int(value))
-        return size if parse_size(size) == int(value) else str(int(value))
+        return size if parse_size(size) == int(value) else f"{int(value)}B"
     if unit == "s":
         span = format_span(value)
         return span if parse_span(span) == value else f"{_digits(value)}s"

@@ -227,9 +227,10 @@ class HostMemory(Struct, frozen=True):
 
 
 class AlertMemory(Struct, frozen=True):
-    """A rule that holds of one subject: pending until it was told."""
+    """A rule that holds of one subject: pending until it was told. `number` is of all that ever began."""
 
     rule: str
+    number: int
     since_s: float
     since_wall_s: float
     worker: str | None = None
@@ -243,6 +244,7 @@ class AlertsMemory(Struct, frozen=True):
     rules: tuple[AlertRule, ...] = ()  # by which it was last judged
     active: Mapping[str, AlertMemory] = {}  # by rule and subject
     resolved: tuple[AlertStatus, ...] = ()  # the last ones, for showing
+    begun: int = 0
     judged_s: float = 0.0
     full: bool = False  # told that there are more than are followed
 

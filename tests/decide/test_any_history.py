@@ -13,11 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from msgspec.structs import replace
 
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
+from supervisor.model.condition import Both, Comparison, Condition, Either, Flag, Not, written
 from supervisor.model.fit import Fit
 from supervisor.model.news import Shutdown, Wish
 from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
     AfterTarget,
+    AlertRule,
+    AlertsPlan,
     BreachRule,
     CommandTarget,
     DrainRule,
@@ -85,7 +88,29 @@ def variants(which: int) -> Plan:
         workers = (worker("chat", **QUICK), *embed, web, reckoned("listed"))
     if which == 1:
         workers = (*workers, reckoned("any"))
-    return plan_of(*workers, gpu=GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0))
+    gpu = GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0)
+    return plan_of(*workers, gpu=gpu, alerts=AlertsPlan(ALERTS[which:] + ALERTS[:1], repeat_s=60.0))
+
+
+def rule_of(name: str, condition: Condition, for_s: float = 0.0) -> AlertRule:
+    return AlertRule(name, written(condition), condition, for_s)
+
+
+ALERTS = (
+    rule_of("GpuFull", Comparison("gpu.used", ">", 85.0, "percent"), 5.0),
+    rule_of("Held", Flag("worker.held")),
+    rule_of("Big", Comparison("worker.memory", ">", 90.0, "percent"), 2.0),
+    rule_of("NotReady", Not(Comparison("worker.phase", "==", "ready", "word"))),
+    rule_of(
+        "Poor",
+        Either(
+            (
+                Comparison("host.pressure", ">=", "critical", "word"),
+                Both((Comparison("supervisor.held", ">", 0.0, "number"), Flag("gpu.hot"))),
+            )
+        ),
+    ),
+)
 
 
 def reckoned(kind: Literal["listed", "any"]) -> WorkerPlan:
