@@ -109,8 +109,9 @@ class Receiver:
 
     def _works(self) -> None:
         if self._failures:
+            count = f"{self._failures} failure{'s' if self._failures > 1 else ''}"
             lost = f"; {self._dropped} alerts were dropped, as too many waited" if self._dropped else ""
-            text = f"{self._delivery.name} takes alerts after {self._failures} failures{lost}"
+            text = f"{self._delivery.name} takes alerts after {count}{lost}"
             self._notice(Notice("info", "alert receiver works again", text))
         self._failures = self._dropped = 0
 

@@ -125,6 +125,8 @@ def _forecast_s(view: View, life: Life) -> Value:
 
 def _failures(view: View) -> Value:
     worker = view.worker
+    if not worker.failures_s and not worker.other_failures_s:
+        return 0
     plan = view.world.plan.workers.get(worker.name)
     rule = RestartRule() if plan is None else plan.restart
     times = [*worker.failures_s, *(at for each in worker.other_failures_s.values() for at in each)]

@@ -23,6 +23,7 @@ from supervisor.model.reading import Missing
 
 Verdict = bool | None
 Judge = Callable[[View], Verdict]
+_NUMBERS: Final = (int, float)  # as a tuple: a union takes three times as long to ask
 _SIGNS: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -74,7 +75,7 @@ def _comparison(one: Comparison) -> Judge:
 
     def of_number(view: View) -> Verdict:
         found = measure(view)
-        if isinstance(found, int | float):
+        if isinstance(found, _NUMBERS):
             return holds(found, least)
         return None if isinstance(found, Missing) else False
 
@@ -88,11 +89,13 @@ def _measure(one: Comparison) -> Callable[[View], Value]:
         return read
 
     def share(view: View) -> Value:
-        found, whole = read(view), whole_of(view)
-        for value in (found, whole):
-            if isinstance(value, Missing | Nothing):
-                return value
-        return found / whole * 100 if whole else NOTHING  # type: ignore[operator]
+        found = read(view)
+        if not isinstance(found, _NUMBERS):
+            return found
+        whole = whole_of(view)
+        if not isinstance(whole, _NUMBERS):
+            return whole
+        return found / whole * 100 if whole else NOTHING
 
     return share
 

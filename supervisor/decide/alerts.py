@@ -90,6 +90,7 @@ class _Judging:
         self._views = _Views(world)
         self._past = world.memory.alerts
         self._active = dict(self._past.active)
+        self._known = {one.rule for one in self._past.active.values()}
         self._resolved = list(self._past.resolved)
         self._begun = self._past.begun
         self._left_out = 0
@@ -121,10 +122,13 @@ class _Judging:
     def judge(self, rule: AlertRule) -> None:
         """Judge one rule for each of its subjects."""
         judge, subject = judge_of(rule.condition), subject_of(rule.condition)
+        quiet = rule.name not in self._known
         for name, view in self._views.all(subject).items():
+            verdict = judge(view)
+            if quiet and not verdict:
+                continue  # as nearly always
             key = f"{rule.name}/{subject}/{name}"
             held = self._active.get(key)
-            verdict = judge(view)
             if verdict is False:
                 if held is not None:
                     self._end(key, rule, "")

@@ -5,11 +5,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from supervisor.act.drain_command import DrainCommands
 from supervisor.act.alert_text import Origin
+from supervisor.act.drain_command import DrainCommands
 from supervisor.act.executor import Askers, Executor
-from supervisor.act.orphans import reap_orphans
 from supervisor.act.herald import Herald
+from supervisor.act.orphans import reap_orphans
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
 from supervisor.act.worker_logs import WorkerLogs

@@ -231,6 +231,10 @@ def test_whatever_is_written_is_read_or_refused_in_a_sentence(text: str) -> None
         assert parse_condition(written(condition)) == condition
 
 
+NEEDS_SIZE = "write a size such as 2G, or a percentage of its memory such as 90%"
+NEEDS_NAME = "write letters, digits and _ . : - such as GPUHot"
+
+
 def test_every_fault_of_the_alerts_is_told_with_its_line(told: Callable[[str], list[str]]) -> None:
     text = """\
 workers: {}
@@ -249,18 +253,18 @@ alerts:
     - {webhook: "http://x", format: teams}
   repeat: 0
 """
+    rules, notify = "alerts.rules", "alerts.notify"
     assert told(text) == [
-        'config.yaml:4: alerts.rules[0].when: at character 1: there is no reading "gpu.usd"; did you mean gpu.used?',
-        'config.yaml:5: alerts.rules[1].name: another rule is called "A"',
-        'config.yaml:6: alerts.rules[1].when: at character 12: "5" is none of its values:'
-        " write a size such as 2G, or a percentage of its memory such as 90%",
-        'config.yaml:7: alerts.rules[2].name: "a b" is no name: write letters, digits and _ . : - such as GPUHot',
-        "config.yaml:8: alerts.rules[3].name: is missing",
-        "config.yaml:10: alerts.notify[0]: needs either webhook or command",
-        "config.yaml:11: alerts.notify[1].webhook: must be a URL that begins with http:// or https://",
-        "config.yaml:12: alerts.notify[2].webhook: may not hold a user or a password",
-        "config.yaml:13: alerts.notify[3].command: is empty: it needs a program",
-        'config.yaml:14: alerts.notify[4].format: must be one of alertmanager, json, slack, not "teams"',
+        f'config.yaml:4: {rules}[0].when: at character 1: there is no reading "gpu.usd"; did you mean gpu.used?',
+        f'config.yaml:5: {rules}[1].name: another rule is called "A"',
+        f'config.yaml:6: {rules}[1].when: at character 12: "5" is none of its values: {NEEDS_SIZE}',
+        f'config.yaml:7: {rules}[2].name: "a b" is no name: {NEEDS_NAME}',
+        f"config.yaml:8: {rules}[3].name: is missing",
+        f"config.yaml:10: {notify}[0]: needs either webhook or command",
+        f"config.yaml:11: {notify}[1].webhook: must be a URL that begins with http:// or https://",
+        f"config.yaml:12: {notify}[2].webhook: may not hold a user or a password",
+        f"config.yaml:13: {notify}[3].command: is empty: it needs a program",
+        f'config.yaml:14: {notify}[4].format: must be one of alertmanager, json, slack, not "teams"',
         "config.yaml:15: alerts.repeat: must be more than 0s, not 0s",
     ]
 
