@@ -20,6 +20,7 @@ from supervisor.config.read import type_of
 from supervisor.config.scalars import Unwrapped, unwrapped
 from supervisor.config.shape import ConfigShape
 from supervisor.decide.lifecycle import MOVES
+from supervisor.model.condition import READINGS, Topic
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 MARKED: Final = re.compile(r"(<!-- printed: (\w+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
@@ -203,6 +204,24 @@ def exit_codes() -> Iterator[str]:
     yield from (f"| {code.value} | {code.name.lower().replace('_', ' ')} |" for code in Exit)
 
 
+def readings() -> Iterator[str]:
+    """Yield what the conditions of alerts can speak of."""
+    yield "| reading | compared with | meaning |"
+    yield "|---|---|---|"
+    for name, topic in READINGS.items():
+        yield f"| `{name}` | {_compared_with(topic)} | {topic.meaning} |"
+
+
+def _compared_with(topic: Topic) -> str:
+    if topic.words:
+        words = [f"`{word}`" for word in topic.words]
+        return " < ".join(words) if topic.kind == "level" else ", ".join(words)
+    percentage = f", or a percentage of {topic.whole}" if topic.whole else ""
+    plain = {"memory": "a size", "power": "watts", "percent": "a percentage", "span": "a time span"}
+    named = {"celsius": "degrees C", "number": "a number", "flag": "nothing: true or false by itself"}
+    return {**plain, **named}[topic.kind] + percentage
+
+
 def _cell(text: str) -> str:
     """Return text that stays in its cell of a table."""
     return text.replace("|", "\\|")
@@ -213,6 +232,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "keys": keys,
     "commands": commands,
     "exit_codes": exit_codes,
+    "readings": readings,
 }
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_a_part_that_was_edited_by_hand_is_printed_anew() -> None:
 
 def test_the_pages_have_every_printed_part() -> None:
     marks = {mark for path in PAGES for mark in re.findall(r"<!-- printed: (\w+) -->", path.read_text())}
-    assert marks == {"lifecycle", "keys", "commands", "exit_codes"}
+    assert marks == {"lifecycle", "keys", "commands", "exit_codes", "readings"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=ids)

@@ -15,6 +15,7 @@ from msgspec import Struct
 from supervisor.cli.command import CommandError, Exit
 from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.places import find_places
+from supervisor.model.alert import AlertStatus
 from supervisor.model.incident import Incident, IncidentDetail
 from supervisor.model.news import Wish
 from supervisor.model.status import Status
@@ -82,6 +83,12 @@ class IncidentReply(Struct):
     incident: IncidentDetail
 
 
+class AlertsReply(Struct):
+    """The answer of Alerts."""
+
+    alerts: tuple[AlertStatus, ...]
+
+
 class PathReply(Struct):
     """The answer of LogFile."""
 
@@ -131,6 +138,10 @@ class Client:
     def incident(self, ident: str) -> IncidentDetail:
         """Return one incident with its timeline."""
         return self._call("Incident", {"ident": ident}, IncidentReply).incident
+
+    def alerts(self) -> tuple[AlertStatus, ...]:
+        """Return the alerts: those that fire or are pending, then the last resolved ones."""
+        return self._call("Alerts", {}, AlertsReply).alerts
 
     def unit(self, worker: str) -> str | None:
         """Return the systemd unit of a worker, whose journal is its output; None where it has none."""

@@ -23,6 +23,7 @@ MODULES: Final[Mapping[str, str]] = {
     "reload": "reload",
     "logs": "logs",
     "history": "history",
+    "alerts": "alerts",
     "check-config": "config",
     "schema": "config",
     "units": "units",

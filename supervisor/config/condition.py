@@ -191,13 +191,12 @@ def _read(text: str, topic: Topic) -> tuple[float | str, Unit]:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise ValueError(f"{quoted(text)} is none of its values: {_wanted(topic)}")
-    number, unit = float(match[1]), match[2]
-    if number >= _LARGEST:
-        raise ValueError(f"{quoted(text)} is larger than anything that is measured")
-    return _with_unit(text, number, unit, topic)
+    return _with_unit(text, float(match[1]), match[2], topic)
 
 
 def _with_unit(text: str, number: float, unit: str, topic: Topic) -> tuple[float, Unit]:
+    if number >= _LARGEST and (unit == "%" or topic.kind != "memory"):
+        raise ValueError(f"{quoted(text)} is larger than anything that is measured")
     if unit == "%" and topic.kind in {"percent", "memory", "power"}:
         return number, "percent"
     if topic.kind == "memory" and (unit or number == 0):

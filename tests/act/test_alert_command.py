@@ -49,7 +49,8 @@ def test_a_command_sees_nothing_of_the_daemon_s_own_environment(tmp_path: Path) 
 
 
 def test_the_last_line_says_why_a_command_failed() -> None:
-    code = "import sys; print('x' * 500_000, flush=True); print('no such pager', file=sys.stderr); print(); sys.exit(3)"
+    code = "import sys; print('x' * 500_000, flush=True);"
+    code += "print('no such pager', file=sys.stderr); print(); sys.exit(3)"
     assert ran(PYTHON, "-c", code) == "it exited with 3: no such pager"
     assert ran("/bin/false") == "it exited with 1"
 

@@ -81,11 +81,10 @@ def test_the_plain_format_has_every_field() -> None:
 
 
 def test_slack_gets_one_line_for_each_with_its_signs_escaped() -> None:
+    said = "GPU 0: gpu.used 97.2% (gpu.used &gt; 95%)"
     assert body("slack", FULL, OVER)["text"].splitlines() == [
-        ":rotating_light: GPUMemoryExhaustion (critical) firing on box: GPU 0: gpu.used 97.2% (gpu.used &gt; 95%)"
-        " | runbook: docs/runbooks/gpu-memory-exhaustion.md",
-        ":white_check_mark: GPUMemoryExhaustion (critical) resolved on box:"
-        " GPU 0: gpu.used 97.2% (gpu.used &gt; 95%)",
+        f":rotating_light: GPUMemoryExhaustion (critical) firing on box: {said} | runbook: {FULL.runbook}",
+        f":white_check_mark: GPUMemoryExhaustion (critical) resolved on box: {said}",
     ]
     many = slack_text([FULL] * 23, ORIGIN).splitlines()
     assert (len(many), many[-1]) == (21, "and 3 more")

@@ -196,7 +196,11 @@ def test_the_example_in_the_shipped_file_loads(check: Check) -> None:
     told = check(alerts)
     assert told.faults == ()
     assert told.plan is not None
-    assert (len(told.plan.alerts.rules), len(told.plan.alerts.notify)) == (1, 2)
+    assert [rule.name for rule in told.plan.alerts.rules] == [
+        *("GPUMemoryExhaustion", "HighMemoryUsage", "HostMemoryLow", "WorkerRestartLoop", "WorkerHeld"),
+        *("DegradedWorker", "LeakForecast", "GPUHot", "GPUQuarantined"),
+    ]
+    assert len(told.plan.alerts.notify) == 4
 
 
 def keys_of(kind: object) -> set[str]:
