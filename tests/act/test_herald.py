@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ async def until(true: Callable[[], bool], what: str, within_s: float = 20.0) -> 
 
 
 @contextlib.asynccontextmanager
-async def heralding(notices: list[Notice], *notify: Notify) -> AsyncIterator[Herald]:
+async def heralding(notices: list[Notice], *notify: Notify) -> AsyncGenerator[Herald]:
     herald = Herald(ORIGIN, notify, notices.append)
     try:
         yield herald

@@ -187,8 +187,8 @@ def trees(prefixes: tuple[str, ...]) -> st.SearchStrategy[Condition]:
         st.sampled_from(names).flatmap(comparisons),
         lambda below: st.one_of(
             st.builds(Not, below),
-            st.builds(lambda parts: Both(tuple(parts)), st.lists(below, min_size=2, max_size=3)),
-            st.builds(lambda parts: Either(tuple(parts)), st.lists(below, min_size=2, max_size=3)),
+            st.lists(below, min_size=2, max_size=3).map(lambda parts: Both(tuple(parts))),
+            st.lists(below, min_size=2, max_size=3).map(lambda parts: Either(tuple(parts))),
         ),
         max_leaves=6,
     )

@@ -271,7 +271,7 @@ def alertmanager(tmp_path: Path, require: Callable[[object, str], None]) -> Iter
 
     def up() -> bool:
         try:
-            return ask(url) == []
+            return bool(ask(url) == [])
         except OSError:
             return False
 

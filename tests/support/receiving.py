@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -34,7 +34,7 @@ class Received:
 
 
 @contextlib.contextmanager
-def receiving(port: int = 0) -> Iterator[Received]:
+def receiving(port: int = 0) -> Generator[Received]:
     """Serve until the end of the block."""
     received = Received()
 
