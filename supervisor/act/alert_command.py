@@ -34,7 +34,7 @@ async def run(errand: Errand, pids: MutableSet[int], deadline_s: float = DEADLIN
     """Run a command; return None where it exited with 0 in time, else what it did instead.
 
     Its pid is in `pids` while it is waited for. In the end its process group gets SIGKILL. What it prints is
-    dropped; the last line says why it failed.
+    dropped; the last line says why it failed. Raises OSError where there is nothing to run it with.
     """
     heard, output = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     tail = bytearray()
@@ -46,9 +46,12 @@ async def run(errand: Errand, pids: MutableSet[int], deadline_s: float = DEADLIN
             child = spawn(Program(errand.command, environment, output, feed=feed))
         finally:
             os.close(feed)
-    except (CannotLaunchError, OSError) as error:
+    except CannotLaunchError as refusal:
         os.close(heard)
-        return getattr(error, "why", None) or f"cannot run {errand.command[0]}: {error}"
+        return refusal.why
+    except OSError:
+        os.close(heard)
+        raise
     finally:
         os.close(output)
     loop = asyncio.get_running_loop()

@@ -86,7 +86,10 @@ class Herald:
         for alert in alerts:
             document = msgspec.json.encode(plain(alert, self._origin)) + b"\n"
             errand = Errand(notify.command, document, variables(alert, self._origin))
-            why = await run(errand, self._pids)
+            try:
+                why = await run(errand, self._pids)
+            except OSError as error:  # no descriptors, no memory
+                why = f"cannot run {notify.command[0]}: {error.strerror or error}"
             if why is not None:
                 raise RefusedError(why)
 

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from supervisor.model.memory import AlertsMemory, GpuMemory, Memory, WorkerMemory
 
 HEADER: Final = "_memory.json"  # no worker has such a name
+ALERTS: Final = "_alerts.json"
 
 
 class Header(Struct, frozen=True):
@@ -26,7 +27,6 @@ class Header(Struct, frozen=True):
     boot_id: str
     instance: str
     gpus: Mapping[str, GpuMemory] = {}  # those in quarantine
-    alerts: AlertsMemory = AlertsMemory()
 
 
 class Kept(Struct, frozen=True):
@@ -60,11 +60,11 @@ class Keeper:
             return None
         workers = {one.name: one for path in self._files() if (one := self._read(path)) is not None}
         self._written = dict.fromkeys(workers, ())  # a file that is no longer wanted is removed
-        memory = Memory(header.instance, workers, gpus=header.gpus, alerts=header.alerts)
+        memory = Memory(header.instance, workers, gpus=header.gpus, alerts=self._read_alerts())
         return Kept(header.boot_id, memory)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self._directory.glob("*.json") if path.name != HEADER)
+        return sorted(path for path in self._directory.glob("*.json") if not path.name.startswith("_"))
 
     def _read(self, path: Path) -> WorkerMemory | None:
         try:
@@ -73,11 +73,20 @@ class Keeper:
             self._warn(f"cannot read {path}: {error}; the worker is found by its environment alone")
             return None
 
+    def _read_alerts(self) -> AlertsMemory:
+        path = self._directory / ALERTS
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=AlertsMemory)
+        except FileNotFoundError:
+            return AlertsMemory()
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._warn(f"cannot read {path}: {error}; alerts that fire are told anew")
+            return AlertsMemory()
+
     def begin(self, memory: Memory) -> None:
         """Say whose memory lies here from now on."""
-        self._gpus, self._alerts = _quarantined(memory), _alert_steps(memory)
-        header = Header(1, self._boot_id, memory.instance, self._gpus, self._alerts)
-        self._write(HEADER, msgspec.json.encode(header))
+        self._gpus = _quarantined(memory)
+        self._write(HEADER, msgspec.json.encode(Header(1, self._boot_id, memory.instance, self._gpus)))
 
     def keep(self, memory: Memory) -> list[WorkerMemory]:
         """Write each worker that has taken a step since it was last written; return those."""
@@ -98,8 +107,11 @@ class Keeper:
             self._unwritten.discard(name)
             with contextlib.suppress(OSError):
                 (self._directory / f"{name}.json").unlink()
-        if _quarantined(memory) != self._gpus or _alert_steps(memory) != self._alerts:
+        if _quarantined(memory) != self._gpus:
             self.begin(memory)
+        alerts = replace(memory.alerts, judged_s=0.0)  # not that they were judged, but how
+        if alerts != self._alerts and self._write(ALERTS, msgspec.json.encode(alerts)):
+            self._alerts = alerts
         return changed
 
     def _write(self, name: str, text: bytes) -> bool:
@@ -118,11 +130,6 @@ class Keeper:
             return False
         self._warned = False
         return True
-
-
-def _alert_steps(memory: Memory) -> AlertsMemory:
-    """Return what makes a difference to the next daemon: not that they were judged, but how."""
-    return replace(memory.alerts, judged_s=0.0)
 
 
 def _quarantined(memory: Memory) -> dict[str, GpuMemory]:

@@ -18,6 +18,7 @@ from supervisor.model.snapshot import Snapshot
 # As many as there can be workers. A rule that is true of each is wrong, or says one thing of all.
 MOST_ACTIVE: Final = 4096
 MOST_RESOLVED: Final = 50
+RESOLVED_SHOWN_S: Final = 86_400.0
 _LEVELS: Final[Mapping[str, Level]] = {"info": "info", "warning": "warning", "critical": "error"}
 
 
@@ -27,7 +28,7 @@ def judge_alerts(plan: Plan, memory: Memory, snapshot: Snapshot) -> tuple[Alerts
     Between two looks nothing is read anew of most, and nothing is judged.
     """
     past, rules = memory.alerts, plan.alerts.rules
-    if not rules and not past.rules:
+    if (not rules and not past.rules) or memory.stopping:  # a daemon that ends takes its workers down
         return past, ()
     if past.rules == rules and snapshot.taken_s < past.judged_s + plan.poll_interval_s:
         return past, ()
@@ -40,13 +41,16 @@ def judge_alerts(plan: Plan, memory: Memory, snapshot: Snapshot) -> tuple[Alerts
 
 
 def statuses(plan: Plan, memory: Memory, snapshot: Snapshot) -> tuple[AlertStatus, ...]:
-    """Return every alert as it is shown: those that fire or are pending, oldest first, then the resolved."""
+    """Return every alert as it is shown: what fires or is pending, oldest first, then the last resolved."""
     alerts = memory.alerts
     rules = {rule.name: rule for rule in alerts.rules}
     views = _Views(World(plan, memory, snapshot))
     active = sorted(alerts.active.values(), key=lambda one: one.since_s)
     shown = [_status(rules[one.rule], one, views.of(one)) for one in active if one.rule in rules]
-    return (*shown, *reversed(alerts.resolved))
+    lately = [
+        one for one in alerts.resolved if snapshot.wall_s - (one.resolved_wall_s or 0.0) < RESOLVED_SHOWN_S
+    ]
+    return (*shown, *reversed(lately))
 
 
 class _Views:
@@ -109,7 +113,9 @@ class _Judging:
         for key, one in tuple(self._active.items()):
             rule = was.get(one.rule)
             if rule is None or kept.get(one.rule) != rule:
-                self._end(key, rule, "its rule was changed" if one.rule in kept else "its rule was removed")
+                # It is not read any more by the old rule: another version may have known other readings.
+                why = "its rule was changed" if one.rule in kept else "its rule was removed"
+                self._end(key, rule, None, why)
 
     def drop_subjects(self) -> None:
         """Resolve what is about a subject that is gone. Without any GPU, none is known to be gone."""
@@ -117,7 +123,7 @@ class _Judging:
         for key, one in tuple(self._active.items()):
             unseen = one.gpu is not None and not self._world.snapshot.gpus
             if not unseen and self._views.of(one) is None:
-                self._end(key, rules.get(one.rule), "it is gone")
+                self._end(key, rules.get(one.rule), None, "it is gone")
 
     def judge(self, rule: AlertRule) -> None:
         """Judge one rule for each of its subjects."""
@@ -131,11 +137,11 @@ class _Judging:
             held = self._active.get(key)
             if verdict is False:
                 if held is not None:
-                    self._end(key, rule, "")
+                    self._end(key, rule, view)
             elif held is not None:
                 self._go_on(key, rule, held, holds=verdict is True)
             elif verdict and self._has_room():
-                self._begin(key, rule, subject, name)
+                self._go_on(key, rule, self._begun_now(rule, subject, name), holds=True)
 
     def _has_room(self) -> bool:
         if len(self._active) < MOST_ACTIVE:
@@ -143,9 +149,9 @@ class _Judging:
         self._left_out += 1
         return False
 
-    def _begin(self, key: str, rule: AlertRule, subject: Subject, name: str) -> None:
+    def _begun_now(self, rule: AlertRule, subject: Subject, name: str) -> AlertMemory:
         self._begun += 1
-        begun = AlertMemory(
+        return AlertMemory(
             rule.name,
             self._begun,
             self._now_s,
@@ -153,11 +159,10 @@ class _Judging:
             worker=name if subject == "worker" else None,
             gpu=name if subject == "gpu" else None,
         )
-        self._active[key] = begun
-        self._go_on(key, rule, begun, holds=True)
 
     def _go_on(self, key: str, rule: AlertRule, held: AlertMemory, *, holds: bool) -> None:
         """Fire what has held for long enough, and tell again of what fires; what is unknown never fires."""
+        self._active[key] = held
         if held.told_s is None:
             if not holds or self._now_s - held.since_s < rule.for_s:
                 return
@@ -169,11 +174,11 @@ class _Judging:
         if held.told_s is None:
             self._tell("alert firing", _LEVELS[rule.severity], held, status)
 
-    def _end(self, key: str, rule: AlertRule | None, why: str) -> None:
+    def _end(self, key: str, rule: AlertRule | None, view: View | None, why: str = "") -> None:
         ended = self._active.pop(key)
         if rule is None or ended.told_s is None:
             return  # nobody was told of it
-        status = _status(rule, ended, self._views.of(ended))
+        status = _status(rule, ended, view)
         summary = f"{status.summary}: {why}" if why else status.summary
         status = replace(
             status, state="resolved", summary=summary, resolved_wall_s=self._world.snapshot.wall_s

@@ -90,6 +90,7 @@ def test_a_full_gpu_is_told_and_that_it_is_so_no_more(
     (incident,) = json.loads(daemon.run("history", "--json").stdout)["incidents"]
     assert incident["gpu"] == told["gpu"]
     assert incident["outcome"].startswith("resolved after ")
+    assert "  Full  " in daemon.run("history").stdout
     assert [one["level"] for one in daemon.told("alert firing")] == ["error"]
 
 
@@ -143,6 +144,22 @@ def test_what_fires_outlives_the_runtime_directory_as_well(
     daemon.start()
     until(lambda: len(server.documents) == 2, "that it is over is told")
     assert server.alerts() == [("Full", "firing"), ("Full", "resolved")]
+
+
+def test_what_is_remembered_of_alerts_may_be_damaged(
+    daemon: WatchedDaemon, driver: FakeDriver, server: Received
+) -> None:
+    begin(daemon, FULL, plain(server))
+    fill(driver, 0.97)
+    until(lambda: len(server.documents) == 1, "it is told")
+    daemon.kill()
+    (daemon.folder / "run" / "memory" / "_alerts.json").write_bytes(b'{"rules": [{"name": 5}]}')
+    daemon.start()
+    until(lambda: len(server.documents) == 2, "it is told anew")
+    assert server.alerts() == [("Full", "firing"), ("Full", "firing")]
+    (warning,) = daemon.told("degraded")
+    assert "_alerts.json" in warning["reason"]
+    assert warning["reason"].endswith("; alerts that fire are told anew")
 
 
 def test_a_reload_resolves_what_its_rules_no_longer_say_and_tells_a_new_receiver(

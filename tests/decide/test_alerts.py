@@ -13,6 +13,7 @@ from supervisor.model.action import Alert
 from supervisor.model.alert import AlertStatus, Severity
 from supervisor.model.condition import READINGS, Both, Comparison, Condition, Either, Flag, Not, Sign
 from supervisor.model.memory import AlertsMemory, Memory
+from supervisor.model.news import Shutdown
 from supervisor.model.phase import GpuState, Pressure
 from supervisor.model.plan import AlertRule, AlertsPlan, GpuChoice, MemoryCaps, Plan
 from supervisor.model.reading import Missing
@@ -359,13 +360,11 @@ def test_a_rule_that_changes_or_goes_resolves_what_it_has_told() -> None:
     world.plan = replace(world.plan, alerts=AlertsPlan((higher, full)))
     world.turn()
     assert told(world) == [("resolved", "Big", "chat")]
-    assert world.told("alert resolved")[0].reason.endswith(
-        "97.7% (worker.memory > 90%): its rule was changed"
-    )
+    assert world.told("alert resolved")[0].reason == "worker chat: as written: its rule was changed"
     world.plan = replace(world.plan, alerts=AlertsPlan())
     world.turn()
     assert told(world) == [("resolved", "Low", None)]
-    assert world.told("alert resolved")[0].reason.endswith(": its rule was removed")
+    assert world.told("alert resolved")[0].reason == "the machine: as written: its rule was removed"
     world.pass_s(20.0)
     assert told(world) == []
 
@@ -406,6 +405,39 @@ def test_after_the_machine_s_restart_only_what_fired_is_remembered() -> None:
     world.settle()
     world.pass_s(2.0)
     assert told(world) == [("resolved", "Big", "chat")]
+
+
+def test_a_rule_of_another_version_that_is_remembered_breaks_nothing() -> None:
+    world = world_of(rule("Big", BIG))
+    world.tree().memory_bytes = 1000 * MIB
+    world.pass_s(2.0)
+    odd = rule("Big", Comparison("worker.mood", ">", 5.0, "number"))
+    world.memory = replace(world.memory, alerts=replace(world.memory.alerts, rules=(odd,)))
+    world.turn()
+    assert told(world) == [("resolved", "Big", "chat"), ("firing", "Big", "chat")]
+
+
+def test_a_daemon_that_ends_tells_nothing_of_the_workers_that_it_stops() -> None:
+    world = world_of(rule("Down", Not(Comparison("worker.phase", "==", "ready", "word"))))
+    world.pass_s(2.0)
+    assert told(world) == [("resolved", "Down", "chat")]
+    world.tree().obeys = False
+    world.settle(Shutdown())
+    world.pass_s(10.0)
+    assert world.phase() == "stopping"
+    assert told(world) == []
+
+
+def test_what_was_resolved_long_ago_is_not_shown() -> None:
+    world = world_of(rule("Big", BIG))
+    world.tree().memory_bytes = 1000 * MIB
+    world.pass_s(2.0)
+    world.tree().memory_bytes = 100 * MIB
+    world.pass_s(2.0)
+    world.wall_s += 86_300
+    assert len(statuses(world.plan, world.memory, world.snapshot())) == 1
+    world.wall_s += 200
+    assert statuses(world.plan, world.memory, world.snapshot()) == ()
 
 
 def test_between_two_looks_nothing_is_judged() -> None:
