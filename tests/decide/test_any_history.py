@@ -89,7 +89,7 @@ def variants(which: int) -> Plan:
     if which == 1:
         workers = (*workers, reckoned("any"))
     gpu = GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0)
-    return plan_of(*workers, gpu=gpu, alerts=AlertsPlan(ALERTS[which:] + ALERTS[:1], repeat_s=60.0))
+    return plan_of(*workers, gpu=gpu, alerts=AlertsPlan(ALERTS[which:], repeat_s=60.0))
 
 
 def rule_of(name: str, condition: Condition, for_s: float = 0.0) -> AlertRule:
