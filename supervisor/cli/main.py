@@ -24,6 +24,7 @@ MODULES: Final[Mapping[str, str]] = {
     "top": "top",
     "logs": "logs",
     "history": "history",
+    "alerts": "alerts",
     "check-config": "config",
     "schema": "config",
     "units": "units",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from supervisor.config.build import bases_of
-from supervisor.model.plan import AlertsPlan, Plan, WebPlan, WorkerPlan
+from supervisor.model.plan import Plan, WebPlan, WorkerPlan
 
 
 def later_of(plan: Plan) -> tuple[str, ...]:
@@ -18,8 +18,6 @@ def later_of(plan: Plan) -> tuple[str, ...]:
 
 
 def _of_file(plan: Plan) -> Iterator[str]:
-    if plan.alerts != AlertsPlan():
-        yield "alerts: nobody is told"
     if plan.web != WebPlan():
         yield "web: there is no web face yet"
 

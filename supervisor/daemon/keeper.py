@@ -12,10 +12,12 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from supervisor.model.memory import GpuMemory, Memory, WorkerMemory
+from supervisor.model.memory import AlertsMemory, GpuMemory, Memory, WorkerMemory
 
 HEADER: Final = "_memory.json"  # no worker has such a name
+ALERTS: Final = "_alerts.json"
 
 
 class Header(Struct, frozen=True):
@@ -46,6 +48,7 @@ class Keeper:
         self._written: dict[str, tuple[object, ...]] = {}
         self._unwritten: set[str] = set()
         self._gpus: Mapping[str, GpuMemory] = {}
+        self._alerts = AlertsMemory()
 
     def load(self) -> Kept | None:
         """Return what an earlier daemon left, or None where there is nothing that can be read."""
@@ -57,10 +60,11 @@ class Keeper:
             return None
         workers = {one.name: one for path in self._files() if (one := self._read(path)) is not None}
         self._written = dict.fromkeys(workers, ())  # a file that is no longer wanted is removed
-        return Kept(header.boot_id, Memory(header.instance, workers, gpus=header.gpus))
+        memory = Memory(header.instance, workers, gpus=header.gpus, alerts=self._read_alerts())
+        return Kept(header.boot_id, memory)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self._directory.glob("*.json") if path.name != HEADER)
+        return sorted(path for path in self._directory.glob("*.json") if not path.name.startswith("_"))
 
     def _read(self, path: Path) -> WorkerMemory | None:
         try:
@@ -68,6 +72,16 @@ class Keeper:
         except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
             self._warn(f"cannot read {path}: {error}; the worker is found by its environment alone")
             return None
+
+    def _read_alerts(self) -> AlertsMemory:
+        path = self._directory / ALERTS
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=AlertsMemory)
+        except FileNotFoundError:
+            return AlertsMemory()
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._warn(f"cannot read {path}: {error}; alerts that fire are told anew")
+            return AlertsMemory()
 
     def begin(self, memory: Memory) -> None:
         """Say whose memory lies here from now on."""
@@ -95,6 +109,9 @@ class Keeper:
                 (self._directory / f"{name}.json").unlink()
         if _lasting(memory) != self._gpus:
             self.begin(memory)
+        alerts = replace(memory.alerts, judged_s=0.0)  # not that they were judged, but how
+        if alerts != self._alerts and self._write(ALERTS, msgspec.json.encode(alerts)):
+            self._alerts = alerts
         return changed
 
     def _write(self, name: str, text: bytes) -> bool:

@@ -9,6 +9,7 @@ from supervisor.daemon.history_samples import swap_used_bytes
 from supervisor.decide.ladder import plan_on
 from supervisor.decide.leak import forecast
 from supervisor.decide.needs import known_fit, need_of
+from supervisor.model.headroom import gpu_memory
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
@@ -93,9 +94,7 @@ def _host(memory: Memory, host: HostSample) -> HostStatus:
 
 
 def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus:
-    total_bytes, used_bytes = gpu.memory_total_bytes, gpu.memory_used_bytes
-    if gpu.unified:  # its memory is the machine's, which the driver does not report
-        total_bytes, used_bytes = _unified(gpu, snapshot.host)
+    total_bytes, used_bytes = gpu_memory(gpu, snapshot.host)
     missing = _missing(
         memory_total_bytes=total_bytes,
         memory_used_bytes=used_bytes,
@@ -126,18 +125,6 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         last_xid=None if last is None else XidStatus(last.code, last.text, utc_text(last.wall_s)),
         missing=missing if gpu.fault is None else {**missing, "state": gpu.fault},
     )
-
-
-def _unified(gpu: GpuSample, host: HostSample) -> tuple[int | Missing, int | Missing]:
-    total_bytes, used_bytes = gpu.memory_total_bytes, gpu.memory_used_bytes
-    if isinstance(total_bytes, Missing):
-        total_bytes = host.memory_total_bytes
-    if isinstance(used_bytes, Missing):
-        if isinstance(host.memory_available_bytes, Missing):
-            used_bytes = host.memory_available_bytes
-        elif isinstance(total_bytes, int):
-            used_bytes = total_bytes - host.memory_available_bytes
-    return total_bytes, used_bytes
 
 
 def _worker(

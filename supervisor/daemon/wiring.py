@@ -16,8 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor import __version__
+from supervisor.act.alert_text import Origin
 from supervisor.act.direct import DirectLauncher, LaunchPlaces
 from supervisor.act.executor import Askers, Executor
+from supervisor.act.herald import Herald
 from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
@@ -38,14 +40,16 @@ from supervisor.daemon.meter import Meter
 from supervisor.daemon.observe import Observer, Sensors
 from supervisor.daemon.options import RunOptions
 from supervisor.daemon.places import NAME, Places, find_places, make_places
-from supervisor.daemon.publish import DURABLE, DaemonPublisher, Outlets
+from supervisor.daemon.publish import DURABLE, DURABLE_ALERTS, DaemonPublisher, Outlets
 from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext
+from supervisor.decide.alerts import statuses
 from supervisor.decide.resume import after_reboot, resume
 from supervisor.model.action import Notice
-from supervisor.model.memory import Memory, WorkerMemory
+from supervisor.model.alert import AlertStatus
+from supervisor.model.memory import AlertsMemory, Memory, WorkerMemory
 from supervisor.model.news import Launched, Shutdown
 from supervisor.model.plan import Plan
 from supervisor.model.reading import Missing
@@ -171,7 +175,8 @@ class Daemon:
         self._launcher = self._make_launcher(memory.instance)
         self._publisher = DaemonPublisher(self._outlets())
         prober = Prober(self._launcher.commands, self._mailbox.tell, self._loop)
-        askers = Askers(prober, Reckoner(self._mailbox.tell, self._loop))
+        self._herald = self._make_herald()
+        askers = Askers(prober, Reckoner(self._mailbox.tell, self._loop), self._herald)
         self._executor = Executor(
             self._launcher, askers, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
         )
@@ -216,6 +221,11 @@ class Daemon:
             self._warn,
         )
 
+    def _make_herald(self) -> Herald:
+        plan = self._setting.plan
+        origin = Origin(os.uname().nodename, f"http://{plan.web.host}:{plan.web.port}/")
+        return Herald(origin, () if self._setting.options.dry_run else plan.alerts.notify, self.notice)
+
     def notice(self, notice: Notice) -> None:
         """Tell people; callable before the publisher is there."""
         publisher = getattr(self, "_publisher", None)
@@ -243,7 +253,17 @@ class Daemon:
                 workers[name] = msgspec.json.decode(text, type=WorkerMemory)
             except (UnicodeDecodeError, msgspec.MsgspecError) as error:  # of another version, or damaged
                 self._warn(f"cannot read what the history kept of {name}: {error}; it begins anew")
-        return Memory(self._instance.name, workers)
+        return Memory(self._instance.name, workers, alerts=self._remember_alerts())
+
+    def _remember_alerts(self) -> AlertsMemory:
+        text = self._history.kept(DURABLE_ALERTS)
+        if text is None:
+            return AlertsMemory()
+        try:
+            return msgspec.json.decode(text, type=AlertsMemory)
+        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._warn(f"cannot read what the history kept of alerts: {error}; those that fire are told anew")
+            return AlertsMemory()
 
     def _outlets(self) -> Outlets:
         record = self._setting.options.record
@@ -386,6 +406,14 @@ class Daemon:
         if self._setting.options.dry_run:
             return
         self._launcher.tidy(self.loop.plan)
+        self._herald.tend(self.loop.plan.alerts.notify, self._firing)
+
+    def _firing(self) -> tuple[AlertStatus, ...]:
+        snapshot = self.loop.snapshot
+        if snapshot is None:
+            return ()
+        found = statuses(self.loop.plan, self.loop.memory, snapshot)
+        return tuple(one for one in found if one.state == "firing")
 
     def _reap(self) -> None:
         if not self._setting.options.dry_run:

@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from supervisor.decide.alerts import judge_alerts
 from supervisor.decide.emergency import watch_host
 from supervisor.decide.endings import exited, launch_failed
 from supervisor.decide.gpus import watch_gpus
@@ -77,11 +78,15 @@ def _conclude(scratch: Scratch) -> Decision:
         scratch.gpus,
         stopping=scratch.stopping,
         hurry=scratch.hurry,
+        alerts=past.alerts,
     )
+    alerts, told = judge_alerts(scratch.plan, memory, scratch.snapshot)
+    if alerts is not past.alerts:
+        memory = replace(memory, alerts=alerts)
     due = [one.due_s for one in scratch.workers.values() if one.phase in LIVING or one.phase is Phase.WAITING]
     due = [at for at in due if at != NEVER_S]
     gone = scratch.stopping and all(_let_go(one) for one in scratch.workers.values())
-    return Decision(tuple(scratch.actions), memory, min(due, default=None), done=gone or scratch.leave)
+    return Decision((*scratch.actions, *told), memory, min(due, default=None), done=gone or scratch.leave)
 
 
 def _let_go(worker: WorkerMemory) -> bool:

@@ -1,7 +1,7 @@
 """How much memory the machine really has left."""
 
 from supervisor.model.reading import Missing
-from supervisor.model.snapshot import HostSample
+from supervisor.model.snapshot import GpuSample, HostSample
 
 
 def effective_available(sample: HostSample) -> int | Missing:
@@ -28,3 +28,18 @@ def effective_available(sample: HostSample) -> int | Missing:
     if len(known_bytes) == len(parts):
         available_bytes = min(available_bytes, sum(known_bytes))
     return available_bytes if isinstance(listed, Missing) else available_bytes + listed
+
+
+def gpu_memory(gpu: GpuSample, host: HostSample) -> tuple[int | Missing, int | Missing]:
+    """Return total and used memory of a GPU in bytes; where it is the machine's, what the machine says."""
+    total_bytes, used_bytes = gpu.memory_total_bytes, gpu.memory_used_bytes
+    if not gpu.unified:
+        return total_bytes, used_bytes
+    if isinstance(total_bytes, Missing):
+        total_bytes = host.memory_total_bytes
+    if isinstance(used_bytes, Missing):
+        if isinstance(host.memory_available_bytes, Missing):
+            used_bytes = host.memory_available_bytes
+        elif isinstance(total_bytes, int):
+            used_bytes = total_bytes - host.memory_available_bytes
+    return total_bytes, used_bytes

@@ -6,10 +6,11 @@ from enum import StrEnum
 from msgspec import Struct
 
 from supervisor.model.action import Action
+from supervisor.model.alert import AlertStatus
 from supervisor.model.fit import Fit, Reckoning
 from supervisor.model.news import OomKilled, XidSeen
 from supervisor.model.phase import Cause, Phase, Pressure
-from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.plan import AlertRule, Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.report import Report, Words
 from supervisor.model.rungs import MadeRung
@@ -245,6 +246,29 @@ class HostMemory(Struct, frozen=True):
     helpless: bool = False  # told that there is nothing left to end
 
 
+class AlertMemory(Struct, frozen=True):
+    """A rule that holds of one subject: pending until it was told. `number` is of all that ever began."""
+
+    rule: str
+    number: int
+    since_s: float
+    since_wall_s: float
+    worker: str | None = None
+    gpu: str | None = None
+    told_s: float | None = None  # when it was last told that it fires; None: it is pending
+
+
+class AlertsMemory(Struct, frozen=True):
+    """Every alert, as far as it must be remembered. All but `judged_s` changes with steps only."""
+
+    rules: tuple[AlertRule, ...] = ()  # by which it was last judged
+    active: Mapping[str, AlertMemory] = {}  # by rule and subject
+    resolved: tuple[AlertStatus, ...] = ()  # the last ones, for showing
+    begun: int = 0
+    judged_s: float = 0.0
+    full: bool = False  # told that there are more than are followed
+
+
 class Memory(Struct, frozen=True):
     """All of it."""
 
@@ -254,6 +278,7 @@ class Memory(Struct, frozen=True):
     gpus: Mapping[str, GpuMemory] = {}
     stopping: bool = False  # the daemon is ending
     hurry: bool = False
+    alerts: AlertsMemory = AlertsMemory()
 
 
 class Decision(Struct, frozen=True):

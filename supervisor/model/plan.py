@@ -5,6 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.alert import Severity
+from supervisor.model.condition import Condition
+
 
 class HttpTarget(Struct, frozen=True, tag="http"):
     """Good when a GET of `url` answers 200."""
@@ -200,20 +203,21 @@ class GpuPlan(Struct, frozen=True):
 
 
 class AlertRule(Struct, frozen=True):
-    """One alert: `when` is an expression over readings, true for `for_s`."""
+    """One alert: `when` as it was written, read as `condition`, true for `for_s`."""
 
     name: str
     when: str
+    condition: Condition
     for_s: float = 0.0
-    severity: str = "warning"
+    severity: Severity = "warning"
     runbook: str | None = None
 
 
 class WebhookNotify(Struct, frozen=True, tag="webhook"):
     """POST alerts to `webhook`."""
 
-    webhook: str
-    format: str = "alertmanager"
+    webhook: str  # its path may hold a secret: never shown
+    format: Literal["alertmanager", "json", "slack"] = "alertmanager"
 
 
 class CommandNotify(Struct, frozen=True, tag="command"):
@@ -222,11 +226,15 @@ class CommandNotify(Struct, frozen=True, tag="command"):
     command: tuple[str, ...]
 
 
+Notify = WebhookNotify | CommandNotify
+
+
 class AlertsPlan(Struct, frozen=True):
     """The alerts and whom they are told."""
 
     rules: tuple[AlertRule, ...] = ()
-    notify: tuple[WebhookNotify | CommandNotify, ...] = ()
+    notify: tuple[Notify, ...] = ()
+    repeat_s: float = 14_400.0  # a firing one is told again
 
 
 class WebPlan(Struct, frozen=True):

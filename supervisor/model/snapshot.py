@@ -1,14 +1,11 @@
 """What was seen in one turn of the loop. Sizes in bytes, times monotonic unless said otherwise."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from msgspec import Struct
 
 from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import NOT_READ_YET, Missing
-
-Throttle = Literal["sw-power-cap", "hw-slowdown", "sw-thermal", "hw-thermal", "hw-power-brake"]
 
 
 class Identity(Struct, frozen=True):

@@ -213,10 +213,7 @@ workers:
 alerts: {rules: [{name: a, when: host.used > 5%}]}
 web: {listen: '127.0.0.1:1'}
 """
-    common = (
-        "alerts: nobody is told",
-        "web: there is no web face yet",
-    )
+    common = ("web: there is no web face yet",)
     assert check(text.replace("LAUNCHER", "direct")).later == (
         *common,
         "workers.a.memory.high: kernel limits need the systemd launcher",

@@ -7,7 +7,7 @@ import msgspec
 
 from supervisor.decide.lifecycle import GOING, LIVING, MOVING_MEMORY
 from supervisor.decide.turn import decide
-from supervisor.model.action import Advise, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Advise, Alert, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
 from supervisor.model.news import Asked, Exited, News
@@ -64,6 +64,9 @@ class Promises:
     starved: dict[str, Life] = field(default_factory=dict[str, Life])  # out of memory, by worker
     stopping: bool = False
     fresh: set[str] = field(default_factory=set[str])  # runs that were read in this turn
+    alerts: set[tuple[str, str | None, str | None]] = field(
+        default_factory=set[tuple[str, str | None, str | None]]
+    )  # that fire, by what the receivers were told
 
     def restarted(self) -> None:
         """Forget what a new daemon does not know: readings are taken anew."""
@@ -88,6 +91,7 @@ class Promises:
         self._is_whole(decision)
         self._reads(turn)
         self._advises(turn, decision)
+        self._alerts(decision)
         self._starves(turn)
         for action in decision.actions:
             if isinstance(action, Launch):
@@ -135,6 +139,24 @@ class Promises:
                 assert after.run == before.run == action.run
                 assert after.report is not None, "told without having reported"
                 assert before.words != action.words == after.words, "told what it knows"
+
+    def _alerts(self, decision: Decision) -> None:
+        for action in decision.actions:
+            if not isinstance(action, Alert):
+                continue
+            alert = action.alert
+            key = (alert.name, alert.worker, alert.gpu)
+            known = key in self.alerts
+            assert known is (action.again or alert.state == "resolved"), f"told out of turn: {alert}"
+            assert alert.since_wall_s > 0
+            if alert.state == "firing":
+                self.alerts.add(key)
+            else:
+                assert alert.state == "resolved", alert
+                self.alerts.discard(key)
+        remembered = decision.memory.alerts.active.values()
+        firing = {(one.rule, one.worker, one.gpu) for one in remembered if one.told_s is not None}
+        assert firing == self.alerts, "what fires is what was told"
 
     def _sleeps(self, turn: Turn, decision: Decision) -> None:
         if decision.wake_s is not None and not turn.news:

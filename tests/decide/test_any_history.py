@@ -14,11 +14,14 @@ from msgspec.structs import replace
 
 from decide.offers import LITERAL, half_the_context
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
+from supervisor.model.condition import Both, Comparison, Condition, Either, Flag, Not, written
 from supervisor.model.fit import Fit
 from supervisor.model.news import OomKilled, Shutdown, Wish, XidSeen
 from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
     AfterTarget,
+    AlertRule,
+    AlertsPlan,
     BreachRule,
     CommandTarget,
     DrainRule,
@@ -90,7 +93,29 @@ def variants(which: int) -> Plan:
     if which == 0:
         made = {"command": LITERAL, "gpus": GpuChoice("listed", (0,)), "ready": NotifyTarget()}
         workers = (*workers, worker("extra", **made, climb_after_s=100.0, **QUICK))
-    return plan_of(*workers, gpu=GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0))
+    gpu = GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0)
+    return plan_of(*workers, gpu=gpu, alerts=AlertsPlan(ALERTS[which:], repeat_s=60.0))
+
+
+def rule_of(name: str, condition: Condition, for_s: float = 0.0) -> AlertRule:
+    return AlertRule(name, written(condition), condition, for_s)
+
+
+ALERTS = (
+    rule_of("GpuFull", Comparison("gpu.used", ">", 85.0, "percent"), 5.0),
+    rule_of("Held", Flag("worker.held")),
+    rule_of("Big", Comparison("worker.memory", ">", 90.0, "percent"), 2.0),
+    rule_of("NotReady", Not(Comparison("worker.phase", "==", "ready", "word"))),
+    rule_of(
+        "Poor",
+        Either(
+            (
+                Comparison("host.pressure", ">=", "critical", "word"),
+                Both((Comparison("supervisor.held", ">", 0.0, "number"), Flag("gpu.hot"))),
+            )
+        ),
+    ),
+)
 
 
 def reckoned(kind: Literal["listed", "any"]) -> WorkerPlan:
