@@ -140,9 +140,9 @@ def _times(scratch: Scratch, worker: WorkerMemory) -> list[float]:
         return [now_s + RECLAIM_POLL_S]
     times: list[float | None] = []
     if worker.phase is Phase.STARTING:
-        times = _starting_times(life)
+        times = [*_starting_times(life), _sample_s(life, now_s)]
     elif worker.phase is Phase.READY:
-        times = _ready_times(worker, life, now_s)
+        times = [*_ready_times(worker, life, now_s), _sample_s(life, now_s)]
     elif begun is not None and worker.phase is Phase.DRAINING:
         times = [life.probe_due_s, begun.drain_by_s]
     elif begun is not None and worker.phase is Phase.KILLING:
@@ -152,12 +152,17 @@ def _times(scratch: Scratch, worker: WorkerMemory) -> list[float]:
     return [at for at in times if at is not None]
 
 
+def _sample_s(life: Life, now_s: float) -> float | None:
+    """Return when its memory is to be read before the next look; one that fails then waits for that look."""
+    return life.sample_s if life.sample_s is not None and life.sample_s > now_s else None
+
+
 def _starting_times(life: Life) -> list[float | None]:
     if life.identity is None:
         return [life.start_by_s]  # nobody can be asked or seen before it is launched
     target = life.plan.ready
     after_s = life.launched_s + target.delay_s if isinstance(target, AfterTarget) else None
-    return [life.start_by_s, after_s, life.probe_due_s, life.sample_s]
+    return [life.start_by_s, after_s, life.probe_due_s]
 
 
 def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float | None]:
@@ -171,7 +176,7 @@ def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float |
     pending_s = None if worker.pending is None else now_s + LOOK_AGAIN_S
     health, sent_s = life.plan.health, life.probe_sent_s
     lost_s = None if health is None or sent_s is None else lost_by_s(health, sent_s) + 0.001
-    return [life.probe_due_s, life.sample_s, aged_s, climb_s, silent_s, pending_s, lost_s]
+    return [life.probe_due_s, aged_s, climb_s, silent_s, pending_s, lost_s]
 
 
 def _hear(scratch: Scratch, news: News) -> str | None:
