@@ -215,8 +215,6 @@ lay_out() {
     local path
     laid=() units_changed=false
     PYTHON=$release/bin/python scripts/stage "$work/local" --prefix "$prefix"
-    # The web face needs its command, which this version does not have.
-    "$release/bin/gpu-supervisor" web --help >/dev/null 2>&1 || rm -f "$work/local/lib/systemd/system/gpu-supervisor-web.service"
     while read -r path; do
         make_directory "/usr/local/${path%/*}"
         note "/usr/local/$path"
@@ -306,6 +304,7 @@ load() { # FIRST
     elif $restart; then
         "$release/bin/restart_service.sh" ||
             fail "the new version is in place and was not started (see above); the old one is kept in $prefix/releases"
+        systemctl try-restart gpu-supervisor-web.service || true # its trouble is not the workers'
     else
         step "the old version runs on; scripts/restart_service.sh brings up the new one, and leaves the workers running"
     fi

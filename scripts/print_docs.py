@@ -23,6 +23,7 @@ from supervisor.config.shape import ConfigShape
 from supervisor.decide.lifecycle import MOVES
 from supervisor.model.condition import READINGS, Topic
 from supervisor.web.metrics import CHAPTERS
+from supervisor.web.routes import PAGES
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 RULES: Final = DOCS.parent / "etc/prometheus/rules.yaml"
@@ -32,7 +33,6 @@ MARKED: Final = re.compile(r"(<!-- printed: (\w+) -->\n).*?(<!-- end -->\n)", re
 EVERY_LATER_KEY: Final = """\
 launcher: LAUNCHER
 gpu: {power_near: 90%}
-web: {listen: '127.0.0.1:1'}
 workers:
   NAME:
     command: sleep '{x}'
@@ -248,6 +248,18 @@ def _compared_with(topic: Topic) -> str:
     return {**plain, **named}[topic.kind] + percentage
 
 
+def addresses() -> Iterator[str]:
+    """Yield the addresses of the web face."""
+    yield "| address | what it is | parameters |"
+    yield "|---|---|---|"
+    for page in PAGES:
+        words = [f"`{each.name}`" for each in page.query]
+        says = page.says + (" Open." if page.open_to_all else "")
+        path = page.path.replace(":path}", "}").replace("{wish}", "{start,stop,restart,reset}")
+        yield f"| `{page.method} {path}` | {_cell(says)} | {', '.join(words)} |"
+    yield "| `GET /ws` | The WebSocket. | |"
+
+
 def _cell(text: str) -> str:
     """Return text that stays in its cell of a table."""
     return text.replace("|", "\\|")
@@ -261,6 +273,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "metrics": metrics,
     "rules": rules,
     "readings": readings,
+    "addresses": addresses,
 }
 
 if __name__ == "__main__":

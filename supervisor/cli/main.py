@@ -32,6 +32,7 @@ MODULES: Final[Mapping[str, str]] = {
     "diagnose": "diagnose.command",
     "replay": "replay",
     "simulate": "simulate",
+    "web": "web",
     "completion": "completion",
     "version": "version",
 }

@@ -9,8 +9,8 @@ from supervisor.cli.command import Command, CommandError, Exit
 
 def run(arguments: Namespace) -> int:
     """Run the daemon until it is told to end."""
-    if arguments.web:
-        raise CommandError("cannot run with --web: the web face is not in this version yet", Exit.USAGE)
+    if arguments.web and arguments.dry_run:
+        raise CommandError("cannot run with --web: a dry run has no control socket to ask", Exit.USAGE)
     # The daemon is imported here alone: every other command does without it.
     from supervisor.daemon.lean import import_without_openssl  # noqa: PLC0415
 
@@ -37,7 +37,7 @@ def _arguments(parser: ArgumentParser) -> None:
         help="who starts workers (default: as configured)",
     )
     parser.add_argument("--dry-run", action="store_true", help="decide and log, touch nothing")
-    parser.add_argument("--web", action="store_true", help="the web face: not in this version")
+    parser.add_argument("--web", action="store_true", help="with the web face beside it")
     parser.add_argument("--record", metavar="FILE", type=Path, help="write every turn to FILE, for `replay`")
 
 

@@ -1,5 +1,6 @@
 """Turns the shapes of the file into the plan: units, targets, replicas."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,6 +26,7 @@ from supervisor.model.plan import (
 
 _MOST_WORKERS: Final = 4096
 _MANY_GPUS: Final = 1024
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,250}[A-Za-z0-9_])?")
 
 
 def plan_of(shape: ConfigShape, report: Report) -> Plan:
@@ -158,11 +160,15 @@ def _one_gpu(gpu: int | str) -> int | str | None:
 
 
 def _web(shape: WebShape, report: Report) -> WebPlan:
+    for index, name in enumerate(shape.hosts):
+        if not _HOST_NAME.fullmatch(name):
+            why = f"{quoted(name)} is no host name, such as gpu.example.org, without a port"
+            report.fault(("web", "hosts", index), why)
     endpoint = endpoint_of(shape.listen)
     if isinstance(endpoint, str):
         report.fault(("web", "listen"), endpoint)
         return WebPlan()
-    return WebPlan(*endpoint, shape.token_file, shape.allow_actions)
+    return WebPlan(*endpoint, shape.token_file, shape.allow_actions, shape.hosts)
 
 
 def bases_of(workers: Mapping[str, WorkerPlan]) -> Mapping[str, list[WorkerPlan]]:

@@ -39,8 +39,7 @@ def lint(shape: ConfigShape, plan: Plan, machine: Machine, report: Report) -> No
     """Add every warning to the report. `plan` is free of faults."""
     _lint_machine(plan, machine, report)
     _lint_ports(plan, report)
-    if plan.web.host not in _LOOPBACK and plan.web.allow_actions and plan.web.token_file is None:
-        report.warn(("web", "listen"), "whoever reaches this address can restart workers: set token_file")
+    _lint_web(plan, report)
     for base, replicas in bases_of(plan.workers).items():
         worker, path = replicas[0], ("workers", base)
         _lint_secrets(worker, path, report)
@@ -51,6 +50,18 @@ def lint(shape: ConfigShape, plan: Plan, machine: Machine, report: Report) -> No
         lint_server(worker, path, report)
         if len({*shape.workers[base].after}) < len(shape.workers[base].after):
             report.warn((*path, "after"), "names a worker twice")
+
+
+def _lint_web(plan: Plan, report: Report) -> None:
+    file = plan.web.token_file
+    if plan.web.host not in _LOOPBACK and file is None:
+        why = (
+            "whoever reaches this address could restart workers: the web face does not start without a token"
+        )
+        report.warn(("web", "listen"), why)
+    if file is not None and File(file).stat().st_mode & (stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP):
+        why = "others may read or change it: the web face refuses such a token; chmod 0640"
+        report.warn(("web", "token_file"), why)
 
 
 def _lint_machine(plan: Plan, machine: Machine, report: Report) -> None:

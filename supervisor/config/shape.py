@@ -311,6 +311,9 @@ class WebShape(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[str, _says("HOST:PORT")] = f"{_WEB.host}:{_WEB.port}"
     token_file: Annotated[str | None, _says("a file that holds the token every request must carry")] = None
     allow_actions: Annotated[bool, _says("whether workers can be restarted from it")] = _WEB.allow_actions
+    hosts: Annotated[
+        tuple[str, ...], _says("names that browsers reach it by, besides localhost and the address")
+    ] = ()
 
 
 class ConfigShape(Struct, frozen=True, forbid_unknown_fields=True):

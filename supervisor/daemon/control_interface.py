@@ -21,6 +21,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.status import Status
 
 INTERFACE: Final = "io.gpu-supervisor.Control"
@@ -96,6 +97,10 @@ class Desk(Protocol):
 
     def alerts(self) -> tuple[AlertStatus, ...]:
         """Return the alerts as of the last turn: those that fire or are pending, then the last resolved."""
+        ...
+
+    def web(self) -> WebPlan:
+        """Return how the web face is configured."""
         ...
 
     def log_file(self, worker: str) -> str:
@@ -214,11 +219,13 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
         if on_behalf is not None and len(on_behalf) > BEHALF_LENGTH:
             raise refusal(INVALID, parameter="on_behalf")
         speaks_for = "" if on_behalf is None else f", for {plain_text(' '.join(on_behalf.split()))}"
+        # Without a reason the one who asked is the reason; the history has to know whom it was done for.
+        why = f"{reason}{speaks_for}" if reason else ""
         asked = Asked(
             wish=wish,
             workers=tuple(dict.fromkeys(workers)),
             now=bool(now),
-            reason=plain_text(reason or ""),  # JSON can hold what is no Unicode, and no file can
+            reason=plain_text(why),  # JSON can hold what is no Unicode, and no file can
             by=f"{self._peer}{speaks_for}",
         )
         try:
@@ -292,6 +299,11 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
     def Alerts(self) -> list[Document]:
         """Return the alerts: those that fire or are pending, oldest first, then the last resolved ones."""
         return [msgspec.to_builtins(alert) for alert in self._desk.alerts()]
+
+    @varlinkmethod(return_parameter="web", allow_foreign=True)
+    def Web(self) -> Document:
+        """Return `web` of the configuration in force; of the token it has the file's name alone."""
+        return msgspec.to_builtins(self._desk.web())
 
     @varlinkmethod(return_parameter="path")
     def LogFile(self, *, worker: str) -> str:

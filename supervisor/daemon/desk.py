@@ -23,6 +23,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.snapshot import HostSample, Snapshot
 from supervisor.model.status import Status
 
@@ -120,6 +121,10 @@ class Desk:
         """Return the alerts as of the last turn: those that fire or are pending, then the last resolved."""
         loop = self._parts.loop
         return () if loop.snapshot is None else statuses(loop.plan, loop.memory, loop.snapshot)
+
+    def web(self) -> WebPlan:
+        """Return how the web face is configured."""
+        return self._parts.loop.plan.web
 
     def log_file(self, worker: str) -> str:
         """Return the path of the worker's output; raises UnknownWorkerError, NoLogFileError."""

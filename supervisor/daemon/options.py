@@ -11,7 +11,7 @@ class RunOptions(Struct, frozen=True):
     config: Path | None = None
     launcher: str | None = None
     dry_run: bool = False  # decide and log, touch nothing
-    web: bool = False
+    web: bool = False  # the web face beside it, as a process of its own
     record: Path | None = None  # where every turn is written, for `gpu-supervisor replay`
 
 

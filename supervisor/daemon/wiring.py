@@ -45,6 +45,7 @@ from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext
+from supervisor.daemon.web_child import WebChild
 from supervisor.decide.alerts import statuses
 from supervisor.decide.resume import after_reboot, resume
 from supervisor.model.action import Notice
@@ -199,6 +200,7 @@ class Daemon:
         )
         self.loop = Loop(setting.plan, memory, parts)
         self._control: Control | None = None
+        self._web: WebChild | None = None
         self._triggers: list[PressureTrigger] = []
         self._beside: set[asyncio.Task[object]] = set()
         self._told_to_end = False
@@ -308,6 +310,9 @@ class Daemon:
         if self._setting.listening is not None:
             self._control = Control(self._setting.listening, desk, self.notice)
             self._control.start()
+            if self._setting.options.web:
+                self._web = WebChild(places.control, self.notice)
+                self._web.follow(self.loop.plan.web)
         self._watch_stalls(Path("/proc/pressure/memory"))
         if self._setting.launcher == "systemd":
             self._watch_stalls(SLICE_PRESSURE)
@@ -403,6 +408,8 @@ class Daemon:
     def _tidy(self, memory: Memory) -> None:
         """Do after each look what is cheap and never urgent."""
         self._observer.measure_exactly(memory, time.monotonic())
+        if self._web is not None:
+            self._web.follow(self.loop.plan.web)
         if self._setting.options.dry_run:
             return
         self._launcher.tidy(self.loop.plan)
@@ -421,6 +428,8 @@ class Daemon:
 
     async def close(self) -> None:
         """Let go of everything, in the order in which it is used; workers that still run go on."""
+        if self._web is not None:
+            await self._web.close()
         if self._control is not None:
             await self._control.close()
         for trigger in self._triggers:

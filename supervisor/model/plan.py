@@ -244,6 +244,7 @@ class WebPlan(Struct, frozen=True):
     port: int = 8095
     token_file: str | None = None
     allow_actions: bool = True
+    hosts: tuple[str, ...] = ()  # names that it answers to, besides those of this machine's loopback
 
 
 class Plan(Struct, frozen=True):

@@ -1,1 +1,1 @@
-"""The web face: its own unprivileged process, a client of the control socket only."""
+"""The web face: an unprivileged process that shows what the daemon tells over its control socket."""

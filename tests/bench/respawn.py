@@ -26,11 +26,12 @@ def measure(peer: Peer, worker: str, workers: int, rounds: int) -> list[int]:
         time.sleep(2.0)
         until_s = time.monotonic() + BUDGET_S
         while len(spans) < rounds and (time.monotonic() < until_s or not spans):
-            spans.append(_once(peer))
+            spans.append(kill_once(peer))
     return spans
 
 
-def _once(peer: Peer) -> int:
+def kill_once(peer: Peer) -> int:
+    """Kill the youngest worker; return how long it took to its successor, in nanoseconds."""
     time.sleep(peer.pause_s)
     before = peer.births.count()
     pid = peer.births.all()[-1][1]

@@ -1,7 +1,8 @@
 # ruff: noqa: S607, T201 - a benchmark runs what is in PATH, and prints
 """Print what gpu-supervisor costs and how fast it is, beside its peers, all in one run.
 
-python tests/bench/run.py [--quick] [--install] [--alone] [--seconds S] [idle] [respawn] [cap] [floor] [guard]
+python tests/bench/run.py [--quick] [--install] [--alone] [--seconds S] [idle] [respawn] [cap] [floor]
+    [guard] [web]
 
 Figures drift between machines and with their load: what counts is the ratios of one run. Peers that are not
 installed are left out; --install puts supervisord, circus and PM2 into the cache directory of the tests.
@@ -22,11 +23,11 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
-from bench import growth, idle, respawn  # noqa: E402 - the path comes first
+from bench import growth, idle, respawn, web  # noqa: E402 - the path comes first
 from bench.peers import OTHERS, Peer, Pm2, install  # noqa: E402
 from support.cache import cache_dir  # noqa: E402
 
-NAMES: Final = ("idle", "respawn", "cap", "floor", "guard")
+NAMES: Final = ("idle", "respawn", "cap", "floor", "guard", "web")
 
 
 def main() -> None:
@@ -71,6 +72,8 @@ def run(options: argparse.Namespace, make: Callable[..., list[Peer]], worker: Pa
         growth.bench_cap(make, worker, 2 if quick else 6)
     if "floor" in chosen:
         growth.bench_floor(make, worker, 2 if quick else 6)
+    if "web" in chosen:
+        web.bench(make, worker, 5.0 if quick else options.seconds)
     if "guard" in chosen:
         bench_guard(options)
     if "idle" in chosen:

@@ -39,7 +39,7 @@ def test_a_missing_configuration_is_78(config: Path) -> None:
 
 
 def test_what_is_not_acted_on_yet_is_said_and_is_no_fault(config: Path) -> None:
-    config.write_text(f"{GOOD}web: {{listen: '127.0.0.1:8096'}}\n")
+    config.write_text(f"launcher: direct\n{GOOD}    memory: {{max: 9G}}\n")
     ran = gpu_supervisor("check-config", str(config))
     assert ran.code == 0
     assert "not acted on yet: " in ran.out

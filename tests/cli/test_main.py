@@ -58,11 +58,11 @@ def test_what_is_no_command_is_2(words: tuple[str, ...]) -> None:
     assert len(ran.err.splitlines()) == 1
 
 
-def test_the_web_face_is_said_to_be_missing() -> None:
-    ran = gpu_supervisor("run", "--web")
+def test_a_dry_run_has_no_web_face() -> None:
+    ran = gpu_supervisor("run", "--web", "--dry-run")
     assert (ran.code, ran.err) == (
         2,
-        "gpu-supervisor: cannot run with --web: the web face is not in this version yet\n",
+        "gpu-supervisor: cannot run with --web: a dry run has no control socket to ask\n",
     )
 
 

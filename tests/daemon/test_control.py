@@ -15,6 +15,7 @@ import pytest
 from supervisor.daemon.control import AlreadyRunningError, ControlSocketError, Limits, ReloadResult, listen
 from supervisor.model.action import Notice
 from supervisor.model.alert import AlertStatus
+from supervisor.model.plan import WebPlan
 from support.control_desk import StoryDesk, call, everything, raw, reply, serving, worker
 
 CONTROL = "io.gpu-supervisor.Control"
@@ -78,9 +79,24 @@ def test_a_wish_reaches_the_desk_with_who_asked(path: Path, desk: StoryDesk) -> 
 def test_a_wish_on_behalf_of_another_tells_both(path: Path, desk: StoryDesk) -> None:
     with raw(path) as sock:
         call(sock, f"{CONTROL}.Ask", wish="restart", workers=["chat"], on_behalf="127.0.0.1\nover the web")
+        call(sock, f"{CONTROL}.Ask", wish="stop", workers=["chat"], reason="it is slow", on_behalf="you")
     peer = f"uid {os.getuid()}, pid {os.getpid()}"
+    assert (desk.asked[0].reason, desk.asked[1].reason) == ("", "it is slow, for you")
     assert desk.asked[0].by == f"{peer}, for 127.0.0.1 over the web"
     assert desk.told[0].reason == "restart chat: no reason given, for 127.0.0.1 over the web"
+
+
+def test_the_web_face_is_told_its_settings(path: Path, desk: StoryDesk) -> None:
+    desk.web_plan = WebPlan("192.0.2.1", 80, "/etc/token", allow_actions=False, hosts=("gpu.example",))
+    with raw(path) as sock:
+        told = call(sock, f"{CONTROL}.Web")["parameters"]["web"]
+    assert told == {
+        "host": "192.0.2.1",
+        "port": 80,
+        "token_file": "/etc/token",
+        "allow_actions": False,
+        "hosts": ["gpu.example"],
+    }
 
 
 def test_readings_are_told_of_a_worker_or_of_the_machine(path: Path, desk: StoryDesk) -> None:
@@ -238,6 +254,7 @@ def test_the_interface_can_be_introspected(path: Path, desk: StoryDesk) -> None:
         "method Reload() -> (changes: []string, refused: []string, warnings: []string)",
         "method Samples(since_wall_s: float, worker: ?string, limit: ?int) -> (samples: []object)",
         "method Status(workers: ?[]string) -> (status: object)",
+        "method Web() -> (web: object)",
         "error NoSuchWorker (worker: string)",
         "error NoSuchIncident (ident: string)",
         "error Failed (reason: string)",

@@ -18,6 +18,7 @@ from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Entry, GpuRow, HostRow, Incident, IncidentDetail, Sample, WorkerRow
 from supervisor.model.news import Asked
+from supervisor.model.plan import WebPlan
 from supervisor.model.status import GpuStatus, HostStatus, Status, WorkerStatus
 
 GIB = 1 << 30
@@ -122,6 +123,7 @@ class StoryDesk:
         self.logs: dict[str, str] = {}
         self.recent = Recent("epoch-1")
         self.alerting: tuple[AlertStatus, ...] = ()
+        self.web_plan = WebPlan()
         self.trouble: Exception | None = None
         self.shown = 0
         self._turn = 0
@@ -186,6 +188,10 @@ class StoryDesk:
     def alerts(self) -> tuple[AlertStatus, ...]:
         """Return what was put into `alerting`."""
         return self.alerting
+
+    def web(self) -> WebPlan:
+        """Return what was put into `web_plan`."""
+        return self.web_plan
 
     def log_file(self, worker: str) -> str:
         """Return what was put into `logs`."""

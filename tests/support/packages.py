@@ -1,6 +1,7 @@
 """Fixtures for tests on real packages that are too large for the suite's own environment.
 
-`torch_python` and `optuna_python` are the interpreters of virtual environments that have them.
+`torch_python`, `optuna_python` and `schemathesis_python` are the interpreters of virtual environments that
+have them.
 """
 
 import os
@@ -16,7 +17,7 @@ from support.cache import cache_dir
 
 INSTALL: Final = Path(__file__).parent / "install_package"
 INSTALL_TIMEOUT_S: Final = 1200
-VERSIONS: Final = {"torch": "2.13.0", "optuna": "5.0.0"}
+VERSIONS: Final = {"torch": "2.13.0", "optuna": "5.0.0", "schemathesis": "4.32.5"}
 FAULTS = pytest.StashKey[dict[str, str]]()
 
 
@@ -63,3 +64,9 @@ def torch_python(pytestconfig: pytest.Config, require: Callable[[object, str], N
 def optuna_python(pytestconfig: pytest.Config, require: Callable[[object, str], None]) -> str:
     """Return the interpreter of an environment with Optuna."""
     return _python("optuna", pytestconfig, require)
+
+
+@pytest.fixture(scope="session")
+def schemathesis_python(pytestconfig: pytest.Config, require: Callable[[object, str], None]) -> str:
+    """Return the interpreter of an environment with Schemathesis."""
+    return _python("schemathesis", pytestconfig, require)
