@@ -17,7 +17,7 @@ PYPROJECT: Final[dict[str, Any]] = tomllib.loads((CHECKOUT / "pyproject.toml").r
 DISTRIBUTION_OF: Final = {"pynvml": "nvidia-ml-py", "yaml": "pyyaml"}
 USED_BY_NAME: Final = {"wsproto"}  # uvicorn imports it when it is told to
 OF_DEPENDENCIES: Final = {  # what starlette and uvicorn, and textual and rich need themselves
-    *("anyio", "click", "h11", "idna", "typing-extensions"),
+    *("anyio", "click", "idna", "typing-extensions"),
     *("linkify-it-py", "markdown-it-py", "mdit-py-plugins", "mdurl", "platformdirs", "pygments"),
 }
 OPTIONAL: Final = {"torch", "optuna"}  # a worker's, used by guard/ where they are there

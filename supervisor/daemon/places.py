@@ -78,6 +78,15 @@ def _make_kept(directory: Path) -> str | None:
     return None
 
 
+def with_package(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which another Python finds this very package."""
+    root = Path(__file__).parents[2]
+    if root.name in {"site-packages", "dist-packages"}:  # found anyway, and not to come before the library
+        return dict(environ)
+    path = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
+    return {**environ, "PYTHONPATH": path}
+
+
 def _make(directory: Path, mode: int) -> None:
     if directory.is_dir():
         return

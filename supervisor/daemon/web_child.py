@@ -1,15 +1,14 @@
 """`run --web`: keeps the web face beside the daemon, as a process of its own. Only `close` waits."""
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import supervisor
+from supervisor.daemon.places import with_package
 from supervisor.model.action import Notice
 from supervisor.model.plan import WebPlan
 from supervisor.sense.gpu.child import Child, Ended
@@ -31,8 +30,8 @@ class WebChild:
     def __init__(self, control: Path, tell: Callable[[Notice], None]) -> None:
         """Start nothing yet; the web face is to speak with the daemon at `control`."""
         self._tell = tell
-        words = ("web", "--socket", str(control), "--child")
-        self._command = (sys.executable, "-P", "-m", "supervisor", *words)
+        words = ("--socket", str(control), "--child")  # what `gpu-supervisor web` becomes
+        self._command = (sys.executable, "-P", "-m", "supervisor.web", *words)
         self._child: Child | None = None
         self._plan: WebPlan | None = None
         self._again: asyncio.TimerHandle | None = None
@@ -54,25 +53,28 @@ class WebChild:
 
     async def close(self) -> None:
         """End it; what does not end within some seconds is killed."""
-        self._ending = asyncio.Event()
+        self._ending = ended = asyncio.Event()
         if self._again is not None:
             self._again.cancel()
-        if self._child is None:
+        child = self._child
+        if child is None:
             return
         if not self._replacing:
-            self._child.dismiss(LEAVE_S)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ending.wait(), LEAVE_S + 1.0)
-        if self._child is not None:
-            self._child.release()
+            child.dismiss(LEAVE_S)
+        try:
+            await asyncio.wait_for(ended.wait(), LEAVE_S + 1.0)
+        except TimeoutError:
+            child.release()
 
     def _start(self) -> None:
         if self._again is not None:
             self._again.cancel()
             self._again = None
         self._started_s = time.monotonic()
+        mine = {key: value for key, value in os.environ.items() if key not in NOT_HANDED_ON}
+        environment = with_package(mine)
         try:
-            self._child = Child(self._command, _environment(os.environ), self._heard, self._gone)
+            self._child = Child(self._command, environment, self._heard, self._gone)
         except OSError as error:
             self._later(f"cannot be started: {error.strerror}")
 
@@ -101,12 +103,3 @@ class WebChild:
         self._tell(Notice("warning", "web face ended", f"{why}; again in {self._pause_s:g} s"))
         self._again = asyncio.get_running_loop().call_later(self._pause_s, self._start)
         self._pause_s = min(LONGEST_S, 2 * self._pause_s)
-
-
-def _environment(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the daemon's environment, able to import this very package."""
-    environment = {key: value for key, value in given.items() if key not in NOT_HANDED_ON}
-    root = Path(supervisor.__file__).parents[1]
-    if root.name not in {"site-packages", "dist-packages"}:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), given.get("PYTHONPATH"))))
-    return environment

@@ -18,6 +18,10 @@ class AwayError(Exception):
     """The daemon did not answer, or not in a way that can be understood; the text says why."""
 
 
+class _HungUpError(AwayError):
+    """The daemon hung up without an answer."""
+
+
 class RefusedError(Exception):
     """The daemon answered with an error."""
 
@@ -38,9 +42,14 @@ class Reply(Struct):
 class Link:
     """One connection to the daemon, made when it is needed and again after it broke."""
 
-    def __init__(self, path: Path) -> None:
-        """Speak with who listens at `path`."""
+    def __init__(self, path: Path, *, keep: bool = True) -> None:
+        """Speak with who listens at `path`; without `keep` over a new connection for each call.
+
+        A connection that was kept may be one that the daemon has just dropped: then the call is made once
+        more. What must not be done twice is therefore asked without `keep`.
+        """
         self._path = path
+        self._keep = keep
         self._turn = asyncio.Lock()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -50,7 +59,7 @@ class Link:
         request = {"method": f"{INTERFACE}.{method}", "parameters": parameters}
         try:
             async with asyncio.timeout(within_s), self._turn:
-                return await self._answered(msgspec.json.encode(request) + b"\0")
+                return await self._called(msgspec.json.encode(request) + b"\0")
         except TimeoutError:
             self.close()
             raise AwayError(f"the daemon did not answer within {within_s:g} s") from None
@@ -61,6 +70,17 @@ class Link:
             self._writer.transport.abort()
         self._reader = self._writer = None
 
+    async def _called(self, request: bytes) -> dict[str, Any]:
+        if not self._keep:
+            self.close()
+        kept = self._writer
+        try:
+            return await self._answered(request)
+        except _HungUpError:
+            if kept is None:
+                raise
+            return await self._answered(request)
+
     async def _answered(self, request: bytes) -> dict[str, Any]:
         done = False
         try:
@@ -69,8 +89,8 @@ class Link:
             await writer.drain()
             reply = msgspec.json.decode((await reader.readuntil(b"\0"))[:-1], type=Reply)
             done = True
-        except asyncio.IncompleteReadError:
-            raise AwayError("the daemon hung up") from None
+        except (asyncio.IncompleteReadError, ConnectionResetError, BrokenPipeError):
+            raise _HungUpError("the daemon hung up") from None
         except asyncio.LimitOverrunError:
             raise AwayError(f"the daemon's answer has more than {ANSWER_BYTES} bytes") from None
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

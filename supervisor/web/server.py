@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Final, TextIO
 
 import uvicorn
@@ -106,9 +106,9 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def _site(settings: Settings) -> AsyncIterator[Site]:
+async def _site(settings: Settings) -> AsyncGenerator[Site]:
     now_s = time.monotonic
-    links = [Link(settings.control) for _ in range(3)]
+    links = [Link(settings.control, keep=keep) for keep in (True, True, False)]
     mirror = Mirror(links[0], now_s)
     callers = Callers(settings, now_s)
     site = Site(

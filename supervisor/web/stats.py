@@ -60,8 +60,8 @@ def _total(gpus: Sequence[Mapping[str, Any]], key: str, none: str | None) -> tup
 
 
 def _reported(worker: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    memory: Mapping[str, Any] | None = (worker.get("reported") or {}).get("memory")
-    return memory
+    reported: Mapping[str, Any] | None = worker.get("reported")
+    return None if reported is None else reported.get("memory")
 
 
 def _host(status: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -36,7 +36,7 @@ class View(Struct, frozen=True):
 def view_of(status: Document, alerts: Sequence[Any], read_s: float, read_at: str) -> View:
     """Return what the daemon just told; raises ValueError where that is no document of Status."""
     for key, name in NAMED.items():
-        parts: object = status.get(key)
+        parts: object = status.get(key) if isinstance(status, dict) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if not isinstance(parts, list) or not all(
             _has_name(part, name) for part in cast("list[object]", parts)
         ):
