@@ -213,7 +213,7 @@ def test_once_stale_the_moment_stays_what_it_is(ask: Ask) -> None:
 
 def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, ask: Ask) -> None:
     del ask
-    status = machine(worker("a"), worker("b"), worker("c"))
+    status = machine(worker("a", reported=reported()), worker("b"), worker("c"))
     script = """
         const [status] = arguments;
         return import('./static/state.js').then(({NOTHING, after}) => {
@@ -222,10 +222,12 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
           const workers = [b, {...b, name: 'd'}];
           const told = {status: {uptime_s: 5}, workers, gone: ['c'], order: ['d', 'a', 'b']};
           const second = after(first, {type: 'changes', ...told});
+          const third = after(first, {type: 'job', worker: 'a', job: {done: 7}});
           return {
             names: second.status.workers.map((one) => `${one.name} ${one.phase}`),
             kept: second.status.workers[1] === status.workers[0] && second.status.gpus === status.gpus,
             uptime: second.status.uptime_s,
+            job: third.status.workers[0].reported.progress.done,
             same: after(second, {type: 'event'}) === second,
             away: after(second, {type: 'heartbeat', stale_s: 9, daemon: 'away: gone'}).status.web.daemon,
           };
@@ -235,6 +237,7 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
         "names": ["d stopped", "a ready", "b stopped"],
         "kept": True,
         "uptime": 5,
+        "job": 7,
         "same": True,
         "away": "away: gone",
     }

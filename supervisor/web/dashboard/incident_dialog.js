@@ -10,9 +10,13 @@ import { incident as ask } from "./server.js";
 /** @import {Chart} from "./chart.js" */
 
 export class IncidentDialog {
-  /** @param {(worker: string) => {memory: number | null, vram: number | null}} caps of a worker, as configured now */
-  constructor(caps) {
+  /**
+   * @param {(worker: string) => {memory: number | null, vram: number | null}} caps of a worker, as configured now
+   * @param {(uuid: string) => string} gpuName
+   */
+  constructor(caps, gpuName) {
     this.caps = caps;
+    this.gpuName = gpuName;
     this.dialog = /** @type {HTMLDialogElement} */ (byId("incident"));
     /** @type {Chart | null} */
     this.chart = null;
@@ -54,7 +58,9 @@ export class IncidentDialog {
   async #show({ incident, timeline, samples, log_tail: log }) {
     setText(
       byId("incident-title"),
-      [incident.worker ?? incident.gpu ?? "The machine", incident.cause].filter(Boolean).join(": "),
+      [incident.worker ?? (incident.gpu ? this.gpuName(incident.gpu) : "The machine"), incident.cause]
+        .filter(Boolean)
+        .join(": "),
     );
     setProse(byId("incident-reason"), incident.reason);
     byId("incident-facts").append(...facts(incident));

@@ -30,9 +30,10 @@ export function ending(incident) {
 }
 
 export class Incidents {
-  /** @param {(id: string) => void} open */
-  constructor(open) {
+  /** @param {(id: string) => void} open @param {(uuid: string) => string} gpuName */
+  constructor(open, gpuName) {
     this.open = open;
+    this.gpuName = gpuName;
     /** @type {Incident[]} */
     this.all = [];
     this.most = FIRST;
@@ -140,7 +141,7 @@ export class Incidents {
         `#icon-${{ high: "busy", calm: "restart", critical: "critical" }[weight(incident)]}`,
       );
       setText(time, moment(incident.opened_wall_s, Date.now() / 1000));
-      setText(who, incident.worker ?? incident.gpu ?? "machine");
+      setText(who, incident.worker ?? (incident.gpu ? this.gpuName(incident.gpu) : "machine"));
       setText(cause, incident.cause ?? "");
       setText(reason, incident.reason);
       setText(end, ending(incident));

@@ -37,11 +37,8 @@ const overview = new Overview();
 const gauges = new Gauges(courses);
 const actions = new Actions(say, () => signingIn.check());
 const workers = new Workers(courses, (wish, worker) => actions.confirm(wish, worker));
-const dialog = new IncidentDialog((name) => {
-  const worker = state.status?.workers.find((one) => one.name === name);
-  return { memory: worker?.memory_cap_bytes ?? null, vram: worker?.vram_cap_bytes ?? null };
-});
-const incidents = new Incidents((id) => dialog.open(id));
+const dialog = new IncidentDialog(caps, gpuName);
+const incidents = new Incidents((id) => dialog.open(id), gpuName);
 const alerts = new Alerts();
 const ticker = new Ticker();
 const link = new Link(liveAddress(), hear, linkChanged);
@@ -65,6 +62,18 @@ function hear(message) {
   if (next === state) return;
   state = next;
   askToShow();
+}
+
+/** What a worker is held to now. @param {string} name */
+function caps(name) {
+  const worker = state.status?.workers.find((one) => one.name === name);
+  return { memory: worker?.memory_cap_bytes ?? null, vram: worker?.vram_cap_bytes ?? null };
+}
+
+/** What a GPU is called on this page. @param {string} uuid */
+function gpuName(uuid) {
+  const gpu = state.status?.gpus.find((one) => one.uuid === uuid);
+  return gpu === undefined ? uuid : `GPU ${gpu.index}`;
 }
 
 /** What is not in the stream; also after the link was lost, since then something was missed. */
