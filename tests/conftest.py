@@ -14,7 +14,13 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["support.debian", "support.llama.fixtures", "support.packages", "support.torch.fixtures"]
+pytest_plugins = [
+    "support.axe",
+    "support.debian",
+    "support.llama.fixtures",
+    "support.packages",
+    "support.torch.fixtures",
+]
 
 Require = Callable[[object, str], None]
 

@@ -1,0 +1,98 @@
+// @ts-check
+/** Asking before something is done to a worker, and doing it. */
+
+import { byId, setAttribute, setShown, setText } from "./elements.js";
+import { Refused, wish as send } from "./server.js";
+
+/** @import {Worker} from "./types.js" */
+
+/** @type {Record<string, {title: string, text: string, button: string, now: boolean}>} */
+const WISHES = {
+  restart: {
+    title: "Restart",
+    text: "It finishes its requests, is stopped, gives its memory back, and is started again.",
+    button: "Restart",
+    now: true,
+  },
+  stop: {
+    title: "Stop",
+    text: "It finishes its requests and is stopped. It stays down until somebody starts it.",
+    button: "Stop",
+    now: true,
+  },
+  start: {
+    title: "Start",
+    text: "It is started as soon as there is room for it.",
+    button: "Start",
+    now: false,
+  },
+  reset: {
+    title: "Reset",
+    text: "What is held is released, and a degraded worker gets its full settings back at its next start.",
+    button: "Reset",
+    now: false,
+  },
+};
+
+export class Actions {
+  /** @param {(text: string) => void} tell @param {() => void} signIn */
+  constructor(tell, signIn) {
+    this.tell = tell;
+    this.signIn = signIn;
+    this.dialog = /** @type {HTMLDialogElement} */ (byId("confirm"));
+    this.reason = /** @type {HTMLInputElement} */ (byId("confirm-reason"));
+    this.now = /** @type {HTMLInputElement} */ (byId("confirm-now"));
+    this.yes = /** @type {HTMLButtonElement} */ (byId("confirm-yes"));
+    this.wish = "";
+    this.worker = "";
+    byId("confirm-no").addEventListener("click", () => this.dialog.close());
+    byId("confirm-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#send();
+    });
+    // Enter that opened the dialog, and is still held down, does not confirm it.
+    this.dialog.addEventListener(
+      "keydown",
+      (event) => event.key === "Enter" && event.repeat && event.preventDefault(),
+    );
+  }
+
+  /** @param {string} wish @param {Worker} worker */
+  confirm(wish, worker) {
+    const said = WISHES[wish];
+    this.wish = wish;
+    this.worker = worker.name;
+    setText(byId("confirm-title"), `${said.title} ${worker.name}?`);
+    setText(byId("confirm-text"), said.text);
+    setText(this.yes, said.button);
+    setAttribute(this.yes, "data-wish", wish);
+    setShown(byId("confirm-now-row"), said.now);
+    this.reason.value = "";
+    this.now.checked = false;
+    this.#complain("");
+    this.yes.disabled = false;
+    this.dialog.showModal();
+    this.yes.focus();
+  }
+
+  async #send() {
+    const reason = this.reason.value.trim();
+    const now = this.now.checked && WISHES[this.wish].now;
+    this.yes.disabled = true;
+    try {
+      await send(this.worker, this.wish, { ...(reason ? { reason } : {}), ...(now ? { now } : {}) });
+      this.dialog.close();
+      this.tell(`${WISHES[this.wish].title} of ${this.worker} was asked for.`);
+    } catch (refused) {
+      this.#complain(`Not done: ${/** @type {Error} */ (refused).message}`);
+      if (refused instanceof Refused && refused.status === 401) this.signIn();
+    }
+    this.yes.disabled = false;
+  }
+
+  /** @param {string} text */
+  #complain(text) {
+    setText(byId("confirm-fault"), text);
+    setShown(byId("confirm-fault"), text !== "");
+  }
+}
