@@ -21,6 +21,7 @@ from supervisor.config.read import type_of
 from supervisor.config.scalars import Unwrapped, unwrapped
 from supervisor.config.shape import ConfigShape
 from supervisor.decide.lifecycle import MOVES
+from supervisor.model.condition import READINGS, Topic
 from supervisor.web.metrics import CHAPTERS
 from supervisor.web.routes import PAGES
 
@@ -32,7 +33,6 @@ MARKED: Final = re.compile(r"(<!-- printed: (\w+) -->\n).*?(<!-- end -->\n)", re
 EVERY_LATER_KEY: Final = """\
 launcher: LAUNCHER
 gpu: {power_near: 90%}
-alerts: {rules: [{name: a, when: host.used > 5%}]}
 workers:
   NAME:
     command: sleep '{x}'
@@ -230,6 +230,24 @@ def rules() -> Iterator[str]:
             yield f"| {rule['alert']} | {rule['labels']['severity']} | {rule.get('for', '')} | `{when}` |"
 
 
+def readings() -> Iterator[str]:
+    """Yield what the conditions of alerts can speak of."""
+    yield "| reading | compared with | meaning |"
+    yield "|---|---|---|"
+    for name, topic in READINGS.items():
+        yield f"| `{name}` | {_compared_with(topic)} | {topic.meaning} |"
+
+
+def _compared_with(topic: Topic) -> str:
+    if topic.words:
+        words = [f"`{word}`" for word in topic.words]
+        return " < ".join(words) if topic.kind == "level" else ", ".join(words)
+    percentage = f", or a percentage of {topic.whole}" if topic.whole else ""
+    plain = {"memory": "a size", "power": "watts", "percent": "a percentage", "span": "a time span"}
+    named = {"celsius": "degrees C", "number": "a number", "flag": "nothing: true or false by itself"}
+    return {**plain, **named}[topic.kind] + percentage
+
+
 def addresses() -> Iterator[str]:
     """Yield the addresses of the web face."""
     yield "| address | what it is | parameters |"
@@ -254,6 +272,7 @@ PARTS: Final[Mapping[str, Callable[[], Iterator[str]]]] = {
     "exit_codes": exit_codes,
     "metrics": metrics,
     "rules": rules,
+    "readings": readings,
     "addresses": addresses,
 }
 

@@ -35,6 +35,7 @@ ENVIRONMENT: Final = {
     "STATE_DIRECTORY": "Where it keeps its history.",
     "LOGS_DIRECTORY": "Where it keeps what workers print, with the launcher direct.",
     "CONFIGURATION_DIRECTORY": "Where its configuration is found.",
+    "GPU_SUPERVISOR_KERNEL_LOG": "What the daemon reads in place of /dev/kmsg.",
     "NO_COLOR": "Set to anything: no colour.",
 }
 # groff_char(7): what roff would turn into other characters, or take for its own.

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,9 +38,12 @@ from supervisor.model.news import Exited, Launched, LaunchFailed
 from supervisor.model.plan import NotifyTarget, Plan
 from supervisor.model.snapshot import Identity
 from supervisor.sense.forest import Forest, Member, Root
+from supervisor.sense.oom_count import oom_kills
 from supervisor.sense.procfs import boot_id
 
 STRAYS_GONE_S: Final = 5.0  # a process of many GB takes a second or two to go
+# The kernel logs a kill right after its signal, unless it is preempted in between.
+KERNEL_SAYS_S: Final = 0.1
 
 
 class LaunchPlaces(Struct, frozen=True):
@@ -77,7 +80,7 @@ class DirectLauncher:
         become_subreaper()
         hand_down_default_signals()
         self._file_limits = raise_file_limit()
-        self.output = WorkerLogs(places.log_dir)
+        self.output = WorkerLogs(places.log_dir, warn=warn)
         self.commands = DrainCommands(self.output)
         self._places = places
         self._boot_id = boot_id(Path("/proc"))
@@ -85,12 +88,14 @@ class DirectLauncher:
         self._tell = tell
         self._warn = warn
         self._trimming: asyncio.Task[None] | None = None
+        self._untrimmed: tuple[str, ...] = ()  # what could not be shortened, as it was last told
         self._runs = Runs(places.runtime_dir / "runs")
         callbacks = Callbacks(tell, warn, self._may_speak)
         self._notify = NotifySockets(places.runtime_dir / "notify", callbacks, loop)
         self._exits = Exits(loop, self._ended)
         self._loop = loop
         self._asked: set[str] = set()  # runs that were sent a signal
+        self._oom_kills = oom_kills()  # on the whole machine, when it was last asked
         self._telling: set[asyncio.Task[None]] = set()
         self._lives: dict[str, Run] = {}  # by run, from its launch to its forgetting
 
@@ -204,8 +209,11 @@ class DirectLauncher:
 
     async def _trim(self) -> None:
         with contextlib.suppress(RuntimeError):  # no thread can be started: the machine is out of pids
-            for fault in await asyncio.to_thread(self.output.trim):
-                self._warn(fault)
+            faults = await asyncio.to_thread(self.output.trim)
+            for fault in faults:
+                if fault not in self._untrimmed:  # once, and not at every try
+                    self._warn(fault)
+            self._untrimmed = faults
 
     def reap(self, protected: Collection[int]) -> None:
         """Reap ended orphans of workers. `protected` are children that others wait for."""
@@ -330,12 +338,27 @@ class DirectLauncher:
         worker = self._lives[run].worker
         self._notify.hear_out(worker, run)
         news = Exited(worker, run, ending.code, ending.signal)
-        if run in self._asked or not may_tell(news):
+        if run not in self._asked and may_tell(news):
+            self._go(self._tell_why(news))
+        elif run not in self._asked and news.signal == signal.SIGKILL and self._oom_killed():
+            self._go(self._tell_later(news))
+        else:
             self._tell(news)
-            return
-        task = self._loop.create_task(self._tell_why(news))
+
+    def _go(self, work: Coroutine[object, object, None]) -> None:
+        task = self._loop.create_task(work)
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    def _oom_killed(self) -> bool:
+        """Say whether the kernel has killed anybody for want of memory since this was last asked."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return self._oom_kills != before
+
+    async def _tell_later(self, news: Exited) -> None:
+        """Tell an end once the kernel has had the time to write into its log that it was the one."""
+        await asyncio.sleep(KERNEL_SAYS_S)
+        self._tell(news)
 
     async def _tell_why(self, news: Exited) -> None:
         verdict = await verdict_of(partial(self.output.last_words, news.worker))

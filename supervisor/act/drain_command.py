@@ -64,6 +64,12 @@ class DrainCommands:
 
 async def _end_of(pidfd: int) -> Ending:
     """Wait for a child, and reap it."""
+    await exited(pidfd)
+    return reap(pidfd) or Ending()
+
+
+async def exited(pidfd: int) -> None:
+    """Wait until a process has ended; it is not reaped by that."""
     loop = asyncio.get_running_loop()
     readable = asyncio.Event()
     loop.add_reader(pidfd, readable.set)
@@ -71,7 +77,6 @@ async def _end_of(pidfd: int) -> Ending:
         await readable.wait()
     finally:
         loop.remove_reader(pidfd)
-    return reap(pidfd) or Ending()
 
 
 def _kill(pidfd: int) -> None:

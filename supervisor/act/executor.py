@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
+from supervisor.act.herald import Herald
 from supervisor.act.launcher import Orders, Tell
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
 from supervisor.act.refusal import because
-from supervisor.model.action import Action, Advise, Forget, Kill, Launch, Notice, Probe, Reckon, Signal
+from supervisor.model.action import Action, Advise, Alert, Forget, Kill, Launch, Notice, Probe, Reckon, Signal
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, LaunchFailed, Probed
 from supervisor.model.snapshot import Identity
@@ -17,10 +18,11 @@ Deed = Launch | Signal | Kill | Forget | Probe | Advise
 
 
 class Askers(Struct, frozen=True):
-    """Those whose answers are news."""
+    """Those that speak with others beside the loop; what the first two are answered is news."""
 
     prober: Prober
     reckoner: Reckoner
+    herald: Herald
 
 
 class Executor:
@@ -35,10 +37,11 @@ class Executor:
         *,
         dry_run: bool = False,
     ) -> None:
-        """With `dry_run`, only what touches nothing is carried out: notices and reckonings."""
+        """With `dry_run`, only what touches no worker is carried out: notices, reckonings and alerts."""
         self._launcher = launcher
         self._prober = askers.prober
         self._reckoner = askers.reckoner
+        self._herald = askers.herald
         self._notice = notice
         self._tell = tell
         self._dry_run = dry_run
@@ -60,6 +63,8 @@ class Executor:
                 self._notice(action)
             elif isinstance(action, Reckon):
                 self._reckoner.ask(action)
+            elif isinstance(action, Alert):
+                self._herald.tell(action)
             elif not self._dry_run:
                 self._try(action)
             else:
@@ -76,12 +81,13 @@ class Executor:
 
     def children(self) -> frozenset[int]:
         """Return the pids of commands that are being waited for, which nobody else may reap."""
-        return self._prober.children()
+        return self._prober.children() | self._herald.children()
 
     def close(self) -> None:
-        """Cancel all probes and reckonings; workers run on."""
+        """Cancel all probes and reckonings, and tell no more of alerts; workers run on."""
         self._prober.close()
         self._reckoner.close()
+        self._herald.close()
 
     def _try(self, action: Deed) -> None:
         try:

@@ -2,36 +2,21 @@
 
 import asyncio
 import contextlib
-import os
-import stat
 import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
-
-from supervisor.act.environment_file import read_environment_file
 from supervisor.act.launcher import Tell
-from supervisor.act.refusal import CannotLaunchError
-from supervisor.llama.choices import cautious, choices
-from supervisor.llama.fit import need
-from supervisor.llama.gguf import GgufError
-from supervisor.llama.model import Model, file_bytes, read_model
-from supervisor.llama.server import Server, read_server
 from supervisor.model.action import Reckon
-from supervisor.model.fit import Fit, is_auto
 from supervisor.model.news import Reckoned
-from supervisor.model.plan import Setting
-from supervisor.model.template import fill
+
+if TYPE_CHECKING:
+    from supervisor.act.model_needs import Models
 
 # A header of today is read in milliseconds, the worst that a file can hold in some seconds: no start waits
 # for that, nor for a file system that does not answer.
 WITHIN_S: Final = 3.0
 _AT_ONCE: Final = 2  # threads: what hangs in one of them holds up nobody but the next
-_KEPT: Final = 64  # models
-
-Version = tuple[Path, int, int]  # size, and when it was last written, in ns
 
 
 class Reckoner:
@@ -42,7 +27,7 @@ class Reckoner:
         self._tell = tell
         self._loop = loop
         self._within_s = within_s
-        self._models = _Models()
+        self._models: Models | None = None
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by worker: only its last question counts
 
@@ -60,20 +45,26 @@ class Reckoner:
             self._tasks.popitem()[1].cancel()
 
     async def _answer(self, order: Reckon) -> None:
+        # Imported with the first question: who runs no llama.cpp server is spared 0.5 MiB.
+        from supervisor.act.model_needs import unknown  # noqa: PLC0415
+
         try:
             async with asyncio.timeout(self._within_s):
                 answer = await self._reckon(order)
         except TimeoutError:
-            answer = _unknown(order, f"its model was not read within {self._within_s:g} s")
+            answer = unknown(order, f"its model was not read within {self._within_s:g} s")
         self._tell(answer)
 
     async def _reckon(self, order: Reckon) -> Reckoned:
+        from supervisor.act.model_needs import Models, reckoned, unknown  # noqa: PLC0415
+
+        models = self._models = self._models or Models()
         await self._turns.acquire()
         done: asyncio.Future[Reckoned] = self._loop.create_future()
 
         def work() -> None:
             try:
-                answer = reckoned(order, self._models.read)
+                answer = reckoned(order, models.read)
             except Exception as error:  # noqa: BLE001 - a fault of ours, which the loop raises
                 self._from_thread(_fail, done, error)
             else:
@@ -85,7 +76,7 @@ class Reckoner:
             threading.Thread(target=work, name=f"reckon {order.worker}", daemon=True).start()
         except RuntimeError as error:  # no thread can be had
             self._turns.release()
-            return _unknown(order, f"cannot read its model: {error}")
+            return unknown(order, f"cannot read its model: {error}")
         return await done
 
     def _from_thread(self, call: Callable[..., object], *values: object) -> None:
@@ -109,88 +100,3 @@ def _settle(done: "asyncio.Future[Reckoned]", answer: Reckoned) -> None:
 def _fail(done: "asyncio.Future[Reckoned]", error: Exception) -> None:
     if not done.done():
         done.set_exception(error)
-
-
-class _Models:
-    """Headers that were read, by path, size and time of the last change."""
-
-    def __init__(self) -> None:
-        self._known: dict[Version, Model] = {}
-
-    def read(self, path: Path) -> Model:
-        """Return a model; raises GgufError and OSError."""
-        found = _regular(path)
-        version = (path, found.st_size, found.st_mtime_ns)
-        model = self._known.get(version)
-        if model is None:
-            model = read_model(path)
-            while len(self._known) >= _KEPT:
-                self._known.pop(next(iter(self._known)), None)
-            self._known[version] = model
-        return model
-
-
-def _regular(path: Path) -> os.stat_result:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        raise GgufError(path, "it is no regular file")  # a FIFO would be waited for
-    return found
-
-
-def _size_of(mmproj: Path | None) -> int:
-    if mmproj is None:
-        return 0
-    _regular(mmproj)
-    return file_bytes(mmproj)
-
-
-def reckoned(order: Reckon, read: Callable[[Path], Model]) -> Reckoned:
-    """Reckon what a server needs, for each choice that there is; may take seconds."""
-    try:
-        names, server_with = _to_choose(order), _reader(order)
-        server = server_with(dict.fromkeys(names, 1))  # its files are the same whatever is chosen
-        model = read(server.model)
-        mmproj_bytes = _size_of(server.mmproj)
-        values = choices(model.shape, names, gpus=len(order.shares))
-        fits = tuple(_fit(model, server_with(chosen), mmproj_bytes, chosen) for chosen in values)
-    except (ValueError, CannotLaunchError) as error:  # GgufError, NotReckonedError, TemplateError among them
-        return _unknown(order, str(error))
-    except OSError as error:
-        return _unknown(order, f"cannot read {error.filename}: {error.strerror}")
-    return Reckoned(order.worker, order.asked_s, fits)
-
-
-def _to_choose(order: Reckon) -> tuple[str, ...]:
-    return tuple(name for name, value in order.settings.items() if is_auto(name, value))
-
-
-def _unknown(order: Reckon, why: str) -> Reckoned:
-    names = _to_choose(order)
-    fits = cautious(names, why, gpus=len(order.shares)) if names else ()
-    return Reckoned(order.worker, order.asked_s, fits, why)
-
-
-def _reader(order: Reckon) -> Callable[[Mapping[str, Setting]], Server]:
-    """Return what tells how the server is started with given values for what is chosen."""
-    plan = order.plan
-    file = plan.environment_file
-    secrets = {} if file is None else read_environment_file(Path(file))
-
-    def read(chosen: Mapping[str, Setting]) -> Server:
-        settings = {**order.settings, **chosen}
-        command = [fill(word, settings, plan.replica) for word in plan.command]
-        written = {name: fill(value, settings, plan.replica) for name, value in plan.environment.items()}
-        return read_server(command, written | secrets, Path(plan.directory or os.curdir), order.shares)
-
-    return read
-
-
-def _fit(model: Model, server: Server, mmproj_bytes: int, chosen: Mapping[str, int]) -> Fit:
-    found = need(model, replace(server.settings, mmproj_bytes=mmproj_bytes))
-    host = found.host
-    return Fit(
-        chosen,
-        memory_bytes=host.own_bytes,
-        mapped_bytes=host.total_bytes - host.own_bytes,
-        vram_bytes=tuple(device.total_bytes for device in found.devices),
-    )

@@ -18,13 +18,14 @@ UMASK: Final = 0o022
 
 
 class Program(Struct, frozen=True):
-    """A program as it shall run; `output` is the descriptor of its stdout and stderr."""
+    """A program as it shall run; `output` is the descriptor of its stdout and stderr, `feed` of its stdin."""
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
     output: int
     directory: str | None = None
     credentials: Credentials = Credentials()
+    feed: int = subprocess.DEVNULL
 
 
 class Child(Struct, frozen=True):
@@ -57,7 +58,7 @@ def _start(program: Program) -> int:
         with unblocked_signals():
             popen = subprocess.Popen(
                 program.command,
-                stdin=subprocess.DEVNULL,
+                stdin=program.feed,
                 stdout=program.output,
                 stderr=program.output,
                 env=program.environment,

@@ -1,7 +1,9 @@
 """The output of the workers: one append-only file each, bounded, that no worker ever waits for."""
 
 import contextlib
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +13,8 @@ from supervisor.act.output import TAIL_BYTES, last_lines, raw_lines
 LIMIT_BYTES: Final = 16 << 20
 MODE: Final = 0o640  # what a worker prints may be private
 COPY_BYTES: Final = 1 << 20
+# A disk that takes nothing, or is gone: no reason to have no worker.
+UNWRITABLE: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT})
 
 
 class WorkerLogs:
@@ -22,11 +26,18 @@ class WorkerLogs:
     between the last copied byte and the truncation, some microseconds, is lost.
     """
 
-    def __init__(self, directory: Path, limit_bytes: int = LIMIT_BYTES) -> None:
-        """Keep the files in `directory`, which is made where it is missing. Raises OSError."""
-        directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+    def __init__(
+        self,
+        directory: Path,
+        limit_bytes: int = LIMIT_BYTES,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        """Keep the files in `directory`, which is made where it is missing; `warn` is told what is lost."""
+        with contextlib.suppress(OSError):  # told with the first worker that is launched
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._directory = directory
         self._limit_bytes = limit_bytes
+        self._warn = warn
         self._began: dict[str, int] = {}  # by worker: where the output of its newest run begins
 
     def path(self, worker: str) -> Path:
@@ -34,17 +45,34 @@ class WorkerLogs:
         return self._directory / f"{worker}.log"
 
     def open(self, worker: str) -> int:
-        """Return a descriptor for the output of a worker that is being launched. Raises OSError."""
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(self.path(worker), flags, MODE)
+        """Return a descriptor for the output of a worker that is being launched. Raises OSError.
 
-    def begin(self, worker: str, at: int | None = None) -> int:
+        On a disk that takes nothing it is that of /dev/null.
+        """
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            return os.open(self.path(worker), flags, MODE)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            if self._warn is not None:
+                why = error.strerror or str(error)
+                self._warn(f"what {worker} prints is lost: cannot write {self.path(worker)}: {why}")
+            return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+    def begin(self, worker: str, at: int | None = None) -> int | None:
         """Note where the output of a run begins: at the end of the file as it is now, or at `at`.
 
-        Returns that. Raises OSError.
+        Returns that, None where there is no file.
         """
-        self._began[worker] = self.path(worker).stat().st_size if at is None else at
-        return self._began[worker]
+        try:
+            begins = self.path(worker).stat().st_size if at is None else at
+        except OSError:
+            self._began.pop(worker, None)
+            return None
+        self._began[worker] = begins
+        return begins
 
     def last_words(self, worker: str) -> tuple[str, ...]:
         """Return the last lines of a worker's newest run as they are; none where its begin is not known.

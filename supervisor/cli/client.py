@@ -15,6 +15,7 @@ from msgspec import Struct
 from supervisor.cli.command import CommandError, Exit
 from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.places import find_places
+from supervisor.model.alert import AlertStatus
 from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail
@@ -96,6 +97,12 @@ class NewsReply(Struct):
     news: News
 
 
+class AlertsReply(Struct):
+    """The answer of Alerts."""
+
+    alerts: tuple[AlertStatus, ...]
+
+
 class PathReply(Struct):
     """The answer of LogFile."""
 
@@ -153,6 +160,10 @@ class Client:
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was told after a thing of this epoch, the newest `limit` at most."""
         return self._call("News", {"epoch": epoch, "after": after, "limit": limit}, NewsReply).news
+
+    def alerts(self) -> tuple[AlertStatus, ...]:
+        """Return the alerts: those that fire or are pending, then the last resolved ones."""
+        return self._call("Alerts", {}, AlertsReply).alerts
 
     def unit(self, worker: str) -> str | None:
         """Return the systemd unit of a worker, whose journal is its output; None where it has none."""

@@ -37,9 +37,14 @@ fi
 # gpu-supervisor completion for fish: gpu-supervisor completion fish | source
 function __gpu_supervisor
     set -l words (commandline -opc) (commandline -ct)
-    gpu-supervisor complete -- $words[2..-1] 2>/dev/null
+    set -l found (gpu-supervisor complete -- $words[2..-1] 2>/dev/null)
+    if test (count $found) -gt 0
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
 end
-complete -c gpu-supervisor -a '(__gpu_supervisor)'
+complete -c gpu-supervisor -f -a '(__gpu_supervisor)'
 """,
 }
 TAKES_WORKERS: Final = frozenset({"status", "start", "stop", "restart", "reset", "logs", "history"})

@@ -10,6 +10,7 @@ import msgspec
 
 from supervisor.cli.client import connect
 from supervisor.cli.command import Command, CommandError, Exit, socket_argument
+from supervisor.cli.document import json_argument, show
 from supervisor.cli.history_text import render_detail, render_incident
 from supervisor.cli.terminal import is_coloured
 from supervisor.model.incident import Incident
@@ -36,7 +37,7 @@ def run(arguments: Namespace) -> int:
     client = connect(getattr(arguments, "socket", None), "show history")
     incidents = client.incidents(worker, arguments.since, arguments.limit)
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(Document(incidents)), indent=2).decode())
+        show(Document(incidents))
         return Exit.DONE
     for incident in reversed(incidents):
         print("\n".join(render_incident(incident, colour=is_coloured())))
@@ -50,7 +51,7 @@ def run(arguments: Namespace) -> int:
 def _show(arguments: Namespace, ident: str) -> int:
     detail = connect(getattr(arguments, "socket", None), f"show incident {ident}").incident(ident)
     if arguments.json:
-        print(msgspec.json.format(msgspec.json.encode(detail), indent=2).decode())
+        show(detail)
     else:
         print("\n".join(render_detail(detail, colour=is_coloured())))
     return Exit.DONE
@@ -89,7 +90,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--limit", metavar="N", type=_limit, default=LIMIT, help=f"the newest N (default: {LIMIT})"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    json_argument(parser)
     socket_argument(parser)
 
 

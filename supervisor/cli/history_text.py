@@ -15,7 +15,7 @@ LEVELS: Mapping[str, Colour] = {"error": "red", "warning": "yellow"}
 def render_incident(incident: Incident, *, colour: bool) -> list[str]:
     """Return an incident in two or three lines: when, who and what; why; how it ended."""
     about = incident.worker or incident.gpu or "host"
-    cause = coloured(plain(incident.cause or "no cause"), "bold", on=colour)
+    cause = coloured(plain(_what(incident)), "bold", on=colour)
     lines = [
         f"{clock(incident.opened_wall_s)}  {plain(about)}  {cause}  {plain(incident.id)}",
         f"{INDENT}{plain(incident.reason)}{_fields(incident.fields)}",
@@ -49,6 +49,11 @@ def _entry(entry: Entry, opened_wall_s: float, *, colour: bool) -> str:
     event = coloured(plain(entry.event), LEVELS.get(entry.level), on=colour)
     after_s = entry.wall_s - opened_wall_s
     return f"{INDENT}{after_s:+9.3f}s  {event}: {plain(entry.reason)}{_fields(entry.fields)}"
+
+
+def _what(incident: Incident) -> str:
+    """Return the cause of an incident, or the rule of an alert, which has none."""
+    return incident.cause or str(incident.fields.get("alert") or "no cause")
 
 
 def _fields(fields: Mapping[str, Field]) -> str:

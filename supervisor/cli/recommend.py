@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.cli.command import Command, CommandError, Exit
+from supervisor.cli.fit_params import Shown, ask_fit_params
 from supervisor.cli.recommend_json import document, first_document
 from supervisor.cli.recommend_text import first_text, text
 from supervisor.llama.first_start import first_start
@@ -43,7 +44,7 @@ def run(arguments: Namespace) -> int:
         choice = _choose(model, free, arguments, mmproj_bytes)
         worker = stanza(chosen.absolute(), choice)
         written = document if arguments.json else text
-        shown = written(free, model, choice, worker)
+        shown = written(Shown(free, model, choice, worker, ask_fit_params(chosen.absolute(), choice)))
     print(shown)
     return Exit.DONE
 

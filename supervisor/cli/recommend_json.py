@@ -2,15 +2,15 @@
 
 import msgspec
 
+from supervisor.cli.fit_params import Shown
 from supervisor.llama.first_start import FirstStart
-from supervisor.llama.model import Model
-from supervisor.llama.recommend import Choice
 from supervisor.llama.room import Room
 from supervisor.model.reading import Missing
 
 
-def document(free: Room, model: Model, choice: Choice, worker: str) -> str:
+def document(shown: Shown) -> str:
     """Return the machine, the model, the settings, what is needed and the worker."""
+    model, choice = shown.model, shown.choice
     devices = [
         {**msgspec.to_builtins(device), "uuid": gpu.uuid, "total_bytes": device.total_bytes}
         for device, gpu in zip(choice.need.devices, choice.gpus, strict=True)
@@ -18,7 +18,7 @@ def document(free: Room, model: Model, choice: Choice, worker: str) -> str:
     host = choice.need.host
     sizes = {"own_bytes": host.own_bytes, "total_bytes": host.total_bytes}
     found = {
-        "machine": _machine(free),
+        "machine": _machine(shown.free),
         "model": {
             "paths": [str(path) for path in model.paths],
             "file_bytes": model.file_bytes,
@@ -28,7 +28,8 @@ def document(free: Room, model: Model, choice: Choice, worker: str) -> str:
         "settings": {**msgspec.to_builtins(choice.settings), "threads": choice.threads, "mlock": False},
         "need": {"devices": devices, "host": {**msgspec.to_builtins(host), **sizes}},
         "notes": list(choice.notes),
-        "stanza": worker,
+        "stanza": shown.worker,
+        "llama_fit_params": msgspec.to_builtins(shown.second),
     }
     return _json(found)
 
@@ -43,6 +44,7 @@ def first_document(free: Room, start: FirstStart, worker: str) -> str:
         "need": None,
         "notes": [],
         "stanza": worker,
+        "llama_fit_params": None,
     }
     return _json(found)
 

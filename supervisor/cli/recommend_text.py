@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from supervisor.cli import figures
+from supervisor.cli.fit_params import Second, Shown
 from supervisor.cli.terminal import plain
 from supervisor.llama.first_start import FirstStart
 from supervisor.llama.fit import DeviceNeed, HostNeed
+from supervisor.llama.fit_params import PROGRAM
 from supervisor.llama.model import Model
 from supervisor.llama.recommend import Choice
 from supervisor.llama.room import Room, memory_reserve_bytes
@@ -26,12 +28,18 @@ _PARTS: Final = (
     ("process", "process_bytes"),
 )
 
+_SECOND_PARTS: Final = (
+    ("model", "model_bytes"),
+    ("context", "context_bytes"),
+    ("compute", "compute_bytes"),
+)
 
-def text(free: Room, model: Model, choice: Choice, worker: str) -> str:
-    """Return the machine, the settings, the reckoning and the worker."""
-    return "\n".join(
-        [*_machine(free), "", *_chosen(model, choice), "", *_reckoning(choice), *_notes(choice), "", worker]
-    )
+
+def text(shown: Shown) -> str:
+    """Return the machine, the settings, the reckoning, llama.cpp's own, and the worker."""
+    choice = shown.choice
+    head = [*_machine(shown.free), "", *_chosen(shown.model, choice), "", *_reckoning(choice)]
+    return "\n".join([*head, *_second(shown.second), *_notes(choice), "", shown.worker])
 
 
 def first_text(free: Room, start: FirstStart, worker: str) -> str:
@@ -103,6 +111,20 @@ def _reckoning(choice: Choice) -> Iterator[str]:
         sizes: list[int] = [getattr(each, field, 0) for _, each in columns]
         if any(sizes):
             yield f"  {name:<20}" + "".join(f"{figures.size(size) if size else '':>10}" for size in sizes)
+
+
+def _second(found: Second | None) -> Iterator[str]:
+    """Yield what llama-fit-params says, in columns of the same width."""
+    if found is None:
+        return
+    yield ""
+    if found.missing is not None:
+        yield f"{PROGRAM}: {plain(found.missing)}"
+        return
+    columns = [*((found.host,) if found.host else ()), *found.devices]
+    yield f"{PROGRAM:<22}" + "".join(f"{plain(one.device):>10}" for one in columns)
+    for name, field in _SECOND_PARTS:
+        yield f"  {name:<20}" + "".join(f"{figures.size(getattr(one, field)):>10}" for one in columns)
 
 
 def _notes(choice: Choice) -> Iterator[str]:

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from supervisor.cli.command import Command, CommandError, Exit
+from supervisor.cli.document import json_argument, show
 from supervisor.cli.terminal import coloured, is_coloured, plain
 from supervisor.daemon.recording import Difference, RecordingError, Turn, read_turns, replay
 from supervisor.decide.turn import decide
@@ -15,15 +18,31 @@ from supervisor.model.news import News
 SHOWN: Final = 400  # characters of each side of a difference
 
 
+class Document(Struct):
+    """What `replay --json` prints."""
+
+    turns: int
+    differences: tuple[Difference, ...]
+
+
 def run(arguments: Namespace) -> int:
     """Decide every turn again; print what happened in it, and where the decision differs."""
     path: Path = arguments.file
     try:
-        return _replay(path)
+        return _replay_as_json(path) if arguments.json else _replay(path)
     except RecordingError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"cannot replay {path}: {error.strerror}") from error
+
+
+def _replay_as_json(path: Path) -> int:
+    with path.open("rb") as lines:
+        differences = tuple(replay(lines, decide))
+    with path.open("rb") as lines:
+        turns = sum(1 for _ in read_turns(lines))
+    show(Document(turns, differences))
+    return Exit.FAILED if differences else Exit.DONE
 
 
 def _replay(path: Path) -> int:
@@ -67,6 +86,7 @@ def _news(news: News) -> str:
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="what `run --record FILE` wrote")
+    json_argument(parser)
 
 
 COMMANDS: Final = (

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from supervisor import config
 from supervisor.cli.command import Command, CommandError, Exit
+from supervisor.cli.document import json_argument, show
 from supervisor.cli.figures import size, span
 from supervisor.cli.terminal import plain
 from supervisor.daemon.places import find_places
@@ -28,7 +27,7 @@ def run(arguments: Namespace) -> int:
         raise CommandError(f"cannot simulate {path}: the configuration has no worker {plain(unknown[0])}")
     outcome = simulate(plan, trace)
     if arguments.json:
-        print(msgspec.json.encode(outcome).decode())
+        show(outcome)
     else:
         print("\n".join(render(outcome)))
     return Exit.DONE
@@ -71,7 +70,7 @@ def _arguments(parser: ArgumentParser) -> None:
     columns = "time_s, worker, memory_bytes; also vram_bytes, host_available_bytes"
     parser.add_argument("--trace", metavar="FILE", type=Path, required=True, help=f"a CSV file: {columns}")
     parser.add_argument("--config", metavar="F", type=Path, help="the configuration (default: found)")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    json_argument(parser)
 
 
 COMMANDS: Final = (

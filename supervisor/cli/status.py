@@ -11,6 +11,7 @@ import msgspec
 from supervisor.cli import terminal
 from supervisor.cli.client import Client, connect
 from supervisor.cli.command import Command, CommandError, Exit, socket_argument
+from supervisor.cli.document import json_argument, show
 from supervisor.cli.status_table import render
 from supervisor.cli.wishes import resolve, unknown_worker
 from supervisor.model.status import Status
@@ -26,7 +27,7 @@ def run(arguments: Namespace) -> int:
     client = connect(getattr(arguments, "socket", None), f"show status of {name}" if name else "show status")
     if arguments.json:
         names = () if name is None else _meant(client, client.status(), name)
-        print(msgspec.json.format(client.status_document(names), indent=2).decode())
+        show(msgspec.Raw(client.status_document(names)))
         return Exit.DONE
     if not arguments.watch:
         print("\n".join(_lines(client, name)))
@@ -85,7 +86,7 @@ def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="one worker; a base name means all its replicas"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+    json_argument(parser)
     parser.add_argument("--watch", action="store_true", help="again every second, until Ctrl-C")
     socket_argument(parser)
 

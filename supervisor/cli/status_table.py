@@ -54,7 +54,7 @@ def _head(status: Status, old_s: float, *, colour: bool) -> list[str]:
         text = f"! the last reload was refused: {plain(status.config_refused)}"
         lines.append(coloured(text, "yellow", on=colour))
     if status.history != "ok":
-        lines.append(coloured(f"! history in memory only: {plain(status.history)}", "yellow", on=colour))
+        lines.append(coloured(f"! history {plain(status.history)}", "yellow", on=colour))
     return lines
 
 
@@ -85,6 +85,12 @@ def _gpu(gpu: GpuStatus, *, colour: bool) -> list[str]:
         f"GPU {gpu.index:<3} {used} of {total} used, {', '.join(figures)}, pressure {pressure}{shared}",
         f"{INDENT}{plain(gpu.name)}, {gpu.uuid}",
     ]
+    if gpu.throttle:
+        lines.append(INDENT + coloured(f"throttled: {', '.join(gpu.throttle)}", "yellow", on=colour))
+    if gpu.last_xid is not None:
+        last = gpu.last_xid
+        text = f"Xids: {gpu.xids}, the last {last.at}: {last.code}, {plain(last.text)}"
+        lines.append(INDENT + coloured(text, "yellow", on=colour))
     if gpu.state != "ok":
         lines.append(INDENT + coloured(f"state {gpu.state}", "red", on=colour))
     if gpu.quarantine:
@@ -141,6 +147,8 @@ def details_of(worker: WorkerStatus) -> Iterator[tuple[str, Colour | None]]:
     """Yield what has no column: why it is where it is, and why it was restarted last."""
     if worker.held:
         yield f"held: {worker.held}", "red"
+    if worker.done:
+        yield f"done: {worker.done}; `gpu-supervisor start {worker.name}` runs it again", "green"
     if worker.waits_for:
         yield f"waits for {worker.waits_for}", "yellow"
     if worker.last_restart is not None:

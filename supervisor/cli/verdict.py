@@ -28,6 +28,8 @@ def verdict(wish: Wish, before: WorkerStatus, now: WorkerStatus, *, settled: boo
         return Verdict(good=True, text=_ready(now))
     if now.phase == Phase.HELD and (settled or before.phase != Phase.HELD):
         return Verdict(good=False, text=_held(now))
+    if now.phase == Phase.STOPPED and settled and now.done:
+        return Verdict(good=True, text=f"done: {now.done}")
     if now.phase == Phase.STOPPED and settled:
         return Verdict(good=False, text="it is stopped: somebody else wants it down")
     return None

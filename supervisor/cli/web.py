@@ -2,12 +2,13 @@
 
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Final
 
 from supervisor.cli.client import control_path
 from supervisor.cli.command import Command, socket_argument
+from supervisor.daemon.places import with_package
 
 
 def run(arguments: Namespace) -> int:
@@ -18,23 +19,15 @@ def run(arguments: Namespace) -> int:
         words += ["--config", str(arguments.config)]
     if arguments.listen is not None:
         words += ["--listen", arguments.listen]
-    if arguments.child:
-        words.append("--child")
-    # `-P`: nothing is imported from the current directory; this very package is, wherever it lies.
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     sys.stdout.flush()
-    os.execve(  # noqa: S606 - it is what the command becomes
-        sys.executable,
-        [sys.executable, "-P", "-m", "supervisor.web", *words],
-        {**os.environ, "PYTHONPATH": path},
-    )
+    # `-P`: nothing is imported from the current directory.
+    command = [sys.executable, "-P", "-m", "supervisor.web", *words]
+    os.execve(sys.executable, command, with_package(os.environ))  # noqa: S606 - it is what the command becomes
 
 
 def _arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", metavar="F", type=Path, help="the configuration (default: the daemon's)")
     parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (default: as configured)")
-    parser.add_argument("--child", action="store_true", help=SUPPRESS)  # ends with its stdin, as the daemon's
     socket_argument(parser)
 
 

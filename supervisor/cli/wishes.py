@@ -9,8 +9,11 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Final, cast
 
+from msgspec import Struct
+
 from supervisor.cli.client import Client, connect
 from supervisor.cli.command import Command, CommandError, Exit, socket_argument
+from supervisor.cli.document import json_argument, show
 from supervisor.cli.progress import Progress
 from supervisor.cli.terminal import Colour
 from supervisor.cli.verdict import Verdict, verdict
@@ -22,27 +25,43 @@ DRAINING: Final = frozenset({"stop", "restart"})  # the wishes that end a worker
 NAMED_MOST: Final = 3  # in an error: more names than this are counted
 
 
+class Outcome(Struct):
+    """How a wish ended for one worker; `good` is null where nobody waited for it."""
+
+    name: str
+    good: bool | None
+    text: str
+
+
+class Document(Struct):
+    """What `--json` prints."""
+
+    wish: Wish
+    workers: tuple[Outcome, ...]
+
+
 def run(arguments: Namespace) -> int:
     """Ask, and wait until it has come about; Ctrl-C ends the waiting only."""
     wish = cast("Wish", arguments.wish)
     client = connect(getattr(arguments, "socket", None), f"{wish} {_named(arguments)}")
     before = client.status()
     names = _chosen(client, arguments, before)
-    if not names:
-        print("no workers are configured")
-        return Exit.DONE
-    client.ask(wish, names, now=getattr(arguments, "now", False), reason=arguments.reason)
-    if before.dry_run:
-        print("the daemon runs with --dry-run: it decides and logs, and nothing is done")
-        return Exit.DONE
-    if not arguments.wait:
-        print(f"{wish} asked for: {', '.join(names)}")
+    if names:
+        client.ask(wish, names, now=getattr(arguments, "now", False), reason=arguments.reason)
+    if (told := _why_not_waited(arguments, names, before)) is not None:
+        if arguments.json:
+            show(Document(wish, tuple(Outcome(name, None, told) for name in names)))
+        else:
+            print(told)
         return Exit.DONE
     try:
-        return _follow(client, wish, names, before)
+        verdicts = _follow(client, wish, names, before, None if arguments.json else Progress(names))
     except KeyboardInterrupt:
         print("gpu-supervisor: no longer waiting; the daemon carries on", file=sys.stderr)
         return Exit.INTERRUPTED
+    if arguments.json:
+        show(Document(wish, tuple(Outcome(name, *verdicts[name]) for name in names)))
+    return _conclude(wish, verdicts)
 
 
 def resolve(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +85,15 @@ def unknown_worker(name: str, known: Sequence[str]) -> str:
     return f"no worker is called {name!r}" + (f"; {near[0]!r} is" if near else "")
 
 
+def _why_not_waited(arguments: Namespace, names: tuple[str, ...], before: Status) -> str | None:
+    """Return what is told where there is nothing to wait for."""
+    if not names:
+        return "no workers are configured"
+    if before.dry_run:
+        return "the daemon runs with --dry-run: it decides and logs, and nothing is done"
+    return None if arguments.wait else f"{arguments.wish} asked for: {', '.join(names)}"
+
+
 def _chosen(client: Client, arguments: Namespace, before: Status) -> tuple[str, ...]:
     known = [worker.name for worker in before.workers]
     if arguments.all:
@@ -77,10 +105,11 @@ def _chosen(client: Client, arguments: Namespace, before: Status) -> tuple[str, 
         raise client.error(why, Exit.NO_SUCH_WORKER) from nobody
 
 
-def _follow(client: Client, wish: Wish, names: tuple[str, ...], before: Status) -> int:
-    """Show each worker's way until the last has a verdict."""
+def _follow(
+    client: Client, wish: Wish, names: tuple[str, ...], before: Status, progress: Progress | None
+) -> dict[str, Verdict]:
+    """Show each worker's way until the last has a verdict; return them, the first to have one first."""
     first = {worker.name: worker for worker in before.workers}
-    progress = Progress(names)
     verdicts: dict[str, Verdict] = {}
     taken_at = ""  # of the first state after the wish was taken
     while True:
@@ -92,9 +121,10 @@ def _follow(client: Client, wish: Wish, names: tuple[str, ...], before: Status) 
                 found = _judge(wish, first[name], seen.get(name), settled=status.taken_at != taken_at)
                 if found is not None:
                     verdicts[name] = found
-        progress.show(_texts(names, seen, verdicts), _colours(verdicts))
+        if progress is not None:
+            progress.show(_texts(names, seen, verdicts), _colours(verdicts))
         if len(verdicts) == len(names):
-            return _conclude(wish, verdicts)
+            return verdicts
         time.sleep(POLL_S)
 
 
@@ -146,6 +176,7 @@ def _arguments(wish: Wish, parser: ArgumentParser) -> None:
         parser.add_argument("--now", action="store_true", help="do not wait for running requests")
     parser.add_argument("--reason", metavar="TEXT", default="", help="kept in the log and the history")
     parser.add_argument("--no-wait", dest="wait", action="store_false", help="do not wait until it is done")
+    json_argument(parser)
     parser.set_defaults(wish=wish)
     socket_argument(parser)
 

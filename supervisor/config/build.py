@@ -4,15 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from supervisor.config.alerts import alerts_of
 from supervisor.config.fault import Report, quoted
 from supervisor.config.scalars import nearest
-from supervisor.config.shape import AlertsShape, ConfigShape, Gpus, WebShape, WorkerShape
-from supervisor.config.targets import Site, drain_of, endpoint_of, health_of, ready_of, why_not_url
+from supervisor.config.shape import ConfigShape, Gpus, WebShape, WorkerShape
+from supervisor.config.targets import Site, drain_of, endpoint_of, health_of, ready_of
 from supervisor.model.plan import (
-    AlertRule,
-    AlertsPlan,
     BreachRule,
-    CommandNotify,
     GpuChoice,
     GpuLevels,
     GpuPlan,
@@ -22,7 +20,6 @@ from supervisor.model.plan import (
     Plan,
     RestartRule,
     StallRule,
-    WebhookNotify,
     WebPlan,
     WorkerPlan,
 )
@@ -52,7 +49,7 @@ def plan_of(shape: ConfigShape, report: Report) -> Plan:
         stop_workers=shape.stop_workers,
         host=_host(shape),
         gpu=_gpu(shape),
-        alerts=_alerts(shape.alerts, report),
+        alerts=alerts_of(shape.alerts, report),
         web=_web(shape.web, report),
         source=report.file,
     )
@@ -120,9 +117,10 @@ def _worker(base: str, replica: int | None, shape: WorkerShape, report: Report) 
         health=health_of(shape.health, site),
         heartbeat_s=shape.heartbeat,
         drain=drain_of(shape.drain, site),
-        restart=RestartRule(restart.first, restart.max, restart.starts, restart.within),
+        restart=RestartRule(restart.first, restart.max, restart.starts, restart.within, restart.on),
         settings=shape.settings,
-        ladder=shape.ladder,
+        ladder=shape.ladder or (),
+        makes_ladder=shape.ladder != (),
         climb_after_s=shape.climb_after,
         after=shape.after,
     )
@@ -159,28 +157,6 @@ def _one_gpu(gpu: int | str) -> int | str | None:
     if text.isascii() and text.isdigit() and len(text) < 5 and int(text) < _MANY_GPUS:  # noqa: PLR2004
         return int(text)
     return text if text.startswith(("GPU-", "MIG-")) and len(text) > 8 and text.isprintable() else None  # noqa: PLR2004
-
-
-def _alerts(shape: AlertsShape, report: Report) -> AlertsPlan:
-    rules = tuple(
-        AlertRule(rule.name, rule.when, rule.for_, rule.severity, rule.runbook) for rule in shape.rules
-    )
-    notify: list[WebhookNotify | CommandNotify] = []
-    for index, told in enumerate(shape.notify):
-        path = ("alerts", "notify", index)
-        if (told.webhook is None) == (told.command is None):
-            if not report.bad(*path):
-                report.fault(path, "needs either webhook or command")
-        elif told.webhook is not None:
-            why = why_not_url(told.webhook)
-            if why is not None:
-                report.fault((*path, "webhook"), why)
-            notify.append(WebhookNotify(told.webhook, told.format))
-        elif told.command is not None:
-            if not told.command and not report.bad(*path):
-                report.fault((*path, "command"), "is empty: it needs a program")
-            notify.append(CommandNotify(told.command))
-    return AlertsPlan(rules, tuple(notify))
 
 
 def _web(shape: WebShape, report: Report) -> WebPlan:

@@ -97,11 +97,12 @@ def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
                 (*path, "settings", name),
                 "cannot stand in braces: a setting is a-z, 0-9 and _, and not replica",
             )
-    if len(worker.ladder) > _MOST_RUNGS:
-        report.fault((*path, "ladder"), f"has {len(worker.ladder)} rungs, and {_MOST_RUNGS} is the most")
+    ladder = worker.ladder or ()
+    if len(ladder) > _MOST_RUNGS:
+        report.fault((*path, "ladder"), f"has {len(ladder)} rungs, and {_MOST_RUNGS} is the most")
         return
     used_by_probes = frozenset[str]().union(*(names_in(text) for text in _probe_texts(worker)))
-    for index, rung in enumerate(worker.ladder):
+    for index, rung in enumerate(ladder):
         for name in sorted(rung.keys() - worker.settings.keys()):
             hint = nearest(name, worker.settings)
             report.fault(
@@ -111,7 +112,7 @@ def _check_braces(worker: WorkerShape, path: Path, report: Report) -> None:
             report.fault((*path, "ladder", index, name), "may not change: ready, health or drain uses it")
     replicas = (None,) if worker.replicas == 1 else (1, worker.replicas)
     for at, text in _texts(worker, path):
-        for settings in accumulate(worker.ladder, _overlaid, initial=worker.settings):
+        for settings in accumulate(ladder, _overlaid, initial=worker.settings):
             for replica in replicas:
                 _check_text(text, (settings, replica), at, report)
 
@@ -120,7 +121,7 @@ def _check_auto(worker: WorkerShape, path: Path, report: Report) -> None:
     """Hold `auto` to what is chosen at each start: settings of a llama.cpp server that its command uses."""
     used = frozenset[str]().union(*(names_in(text) for _, text in _texts(worker, path)))
     for name in AUTO_SETTINGS:
-        if any(rung.get(name) == AUTO for rung in worker.ladder):
+        if any(rung.get(name) == AUTO for rung in worker.ladder or ()):
             report.fault((*path, "ladder"), f"{name} cannot be auto on a rung: write what to fall back to")
         if worker.settings.get(name) != AUTO:
             continue

@@ -1,8 +1,6 @@
 """Faults of the whole file that no single key shows: levels out of order, unknown names, circles."""
 
-import re
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 from supervisor.config.check_worker import check_file, check_worker
 from supervisor.config.fault import Report, quoted
@@ -10,16 +8,11 @@ from supervisor.config.scalars import nearest
 from supervisor.config.shape import ConfigShape, WorkerShape
 from supervisor.model.quantity import format_percent, format_size
 
-_CONDITION: Final = re.compile(r"\s*[a-z][a-z0-9_.]*\s*(?:<=|>=|==|!=|<|>)\s*\S.*")
-
 
 def check(shape: ConfigShape, report: Report) -> None:
     """Add every fault of the whole file's combinations to the report."""
     _check_host(shape, report)
     _check_levels(shape, report)
-    for index, rule in enumerate(shape.alerts.rules):
-        if not _CONDITION.fullmatch(rule.when):
-            report.fault(("alerts", "rules", index, "when"), 'must be a comparison such as "gpu.used > 95%"')
     if shape.web.token_file is not None:
         check_file(shape.web.token_file, ("web", "token_file"), report)
     for name, worker in shape.workers.items():

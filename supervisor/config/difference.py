@@ -16,7 +16,8 @@ _PERCENTS: Final = frozenset(
         *("restart_above", "power_near", "max_age_jitter", "cpu_quota"),
     }
 )
-_HIDDEN: Final = frozenset({"command", "environment"})  # may hold secrets
+_HIDDEN: Final = frozenset({"command", "environment", "webhook"})  # may hold secrets
+_DERIVED: Final = frozenset({"condition"})  # from what is shown beside it
 _SUFFIXES: Final = ("_bytes", "_s", "_c")
 _LONGEST: Final = 80
 _Strings = Mapping[str, str]
@@ -88,7 +89,11 @@ def _shown(key: str, value: object) -> str:
         text = "none"
     elif isinstance(value, Struct):
         tag = value.__struct_config__.tag
-        parts = [_shown(field.name, getattr(value, field.name)) for field in fields(value)]
+        parts = [
+            _shown(field.name, getattr(value, field.name))
+            for field in fields(value)
+            if field.name not in _DERIVED
+        ]
         text = " ".join([*([tag] if isinstance(tag, str) else []), *parts])
     elif key in _HIDDEN:
         text = "..."

@@ -3,23 +3,18 @@
 from collections.abc import Iterator
 
 from supervisor.config.build import bases_of
-from supervisor.model.plan import AlertsPlan, Plan, WorkerPlan
+from supervisor.model.plan import Plan, WorkerPlan
 
 
 def later_of(plan: Plan) -> tuple[str, ...]:
     """Return one line for each such key that is set to something else than its default."""
-    lines = list(_of_file(plan))
+    lines: list[str] = []
     for base, replicas in bases_of(plan.workers).items():
         lines.extend(
             f"workers.{base}.{key}: {why}"
             for key, why in _of_worker(replicas[0], direct=plan.launcher == "direct")
         )
     return tuple(lines)
-
-
-def _of_file(plan: Plan) -> Iterator[str]:
-    if plan.alerts != AlertsPlan():
-        yield "alerts: nobody is told"
 
 
 def _of_worker(worker: WorkerPlan, *, direct: bool) -> Iterator[tuple[str, str]]:

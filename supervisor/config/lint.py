@@ -16,6 +16,7 @@ from supervisor.config.lint_servers import lint_server
 from supervisor.config.machine import Machine
 from supervisor.config.presets import filled, ports_of
 from supervisor.config.shape import ConfigShape
+from supervisor.model.fit import is_llama_server
 from supervisor.model.plan import DrainRule, HealthRule, HttpTarget, LlamaTarget, Plan, TcpTarget, WorkerPlan
 from supervisor.model.quantity import format_percent, format_size, format_span
 from supervisor.model.template import names_in
@@ -222,7 +223,8 @@ def _lint_settings(worker: WorkerPlan, path: Path, report: Report) -> None:
             for name in sorted(rung.keys() - used):
                 report.warn((*at, name), "is used by neither command nor environment")
         settings |= rung
-    if worker.climb_after_s is not None and not worker.ladder and "n_gpu_layers" not in used:
+    makes = worker.makes_ladder and is_llama_server(worker.preset, worker.command)
+    if worker.climb_after_s is not None and not worker.ladder and "n_gpu_layers" not in used and not makes:
         report.warn((*path, "climb_after"), "never counts: there is no ladder")
 
 

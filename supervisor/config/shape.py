@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from supervisor.config.kinds import Count, Limit, Percent, Period, Share, Signal, Size, Span, Words
 from supervisor.model.plan import (
     AlertRule,
+    AlertsPlan,
     BreachRule,
     DrainRule,
     GpuLevels,
@@ -36,7 +37,8 @@ _WORKER: Final = WorkerPlan(name="", base="", command=())
 _ANY: Final[Any] = None
 _HEALTH: Final = HealthRule(target=_ANY)
 _DRAIN: Final = DrainRule(target=_ANY)
-_ALERT: Final = AlertRule(name="", when="")
+_ALERT: Final = AlertRule(name="", when="", condition=_ANY)
+_ALERTS: Final = AlertsPlan()
 
 
 def _says(description: str) -> Meta:
@@ -198,6 +200,10 @@ class RestartShape(Struct, frozen=True, forbid_unknown_fields=True):
     max: Annotated[Span, _says("the longest pause")] = _RESTART.max_s
     starts: Annotated[Count, _says("this many failures ...")] = _RESTART.starts
     within: Annotated[Period, _says("... within this time, and the worker is held")] = _RESTART.within_s
+    on: Annotated[
+        Literal["always", "failure"],
+        _says("failure: one that ends by itself with status 0 is done, and stays stopped until `start`"),
+    ] = _RESTART.on
 
 
 Gpus = tuple[int | str, ...] | int | str
@@ -257,9 +263,12 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
         _says("values for {braces} in command, environment and probes; `auto` is in docs/llama.md"),
     ] = {}
     ladder: Annotated[
-        tuple[dict[str, Setting], ...],
-        _says("settings to fall back to, one rung further at each out-of-memory death"),
-    ] = ()
+        tuple[dict[str, Setting], ...] | None,
+        _says(
+            "settings to fall back to, one rung further at each out-of-memory death;"
+            " left out, those of a llama.cpp server are reckoned"
+        ),
+    ] = None
     climb_after: Annotated[
         Period | None, _says("one rung back up, by a drained restart, when it was ready for so long")
     ] = None
@@ -270,8 +279,8 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
 class AlertRuleShape(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
     """One alert."""
 
-    name: Annotated[str, _says("its name")]
-    when: Annotated[str, _says('a comparison over readings, such as "gpu.used > 95%"')]
+    name: Annotated[str, _says("its name; no other rule has it")]
+    when: Annotated[str, _says('comparisons of readings, such as "gpu.used > 95%": docs/alerts.md')]
     for_: Annotated[Span, _says("how long it must have been true")] = _ALERT.for_s
     severity: Annotated[Literal["info", "warning", "critical"], _says("how bad it is")] = "warning"
     runbook: Annotated[str | None, _says("where to read what to do")] = None
@@ -281,8 +290,11 @@ class AlertNotifyShape(Struct, frozen=True, forbid_unknown_fields=True):
     """Whom alerts are told: a webhook or a command."""
 
     webhook: Annotated[str | None, _says("a URL that alerts are posted to")] = None
-    format: Annotated[Literal["alertmanager"], _says("how they are written")] = "alertmanager"
-    command: Annotated[Words | None, _says("a command that is run for each")] = None
+    format: Annotated[
+        Literal["alertmanager", "json", "slack"],
+        _says("how they are written: for the API v2 of an Alertmanager, plain, or as a message of Slack"),
+    ] = "alertmanager"
+    command: Annotated[Words | None, _says("a command that is run for each, as the supervisor's user")] = None
 
 
 class AlertsShape(Struct, frozen=True, forbid_unknown_fields=True):
@@ -290,6 +302,7 @@ class AlertsShape(Struct, frozen=True, forbid_unknown_fields=True):
 
     rules: Annotated[tuple[AlertRuleShape, ...], _says("the alerts")] = ()
     notify: Annotated[tuple[AlertNotifyShape, ...], _says("whom they are told")] = ()
+    repeat: Annotated[Period, _says("how often an alert that goes on is told again")] = _ALERTS.repeat_s
 
 
 class WebShape(Struct, frozen=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.wording import plain_text
 from supervisor.model.action import Notice
+from supervisor.model.alert import AlertStatus
 from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
@@ -92,6 +93,10 @@ class Desk(Protocol):
 
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was told after the `after`th thing of `epoch`."""
+        ...
+
+    def alerts(self) -> tuple[AlertStatus, ...]:
+        """Return the alerts as of the last turn: those that fire or are pending, then the last resolved."""
         ...
 
     def web(self) -> WebPlan:
@@ -289,6 +294,11 @@ class ControlInterface(VarlinkInterface, name=INTERFACE):
         if not 1 <= most <= NEWS_MOST:
             raise refusal(INVALID, parameter="limit")
         return msgspec.to_builtins(self._desk.news(epoch, after or 0, most))
+
+    @varlinkmethod(return_parameter="alerts", allow_foreign=True)
+    def Alerts(self) -> list[Document]:
+        """Return the alerts: those that fire or are pending, oldest first, then the last resolved ones."""
+        return [msgspec.to_builtins(alert) for alert in self._desk.alerts()]
 
     @varlinkmethod(return_parameter="web", allow_foreign=True)
     def Web(self) -> Document:

@@ -16,7 +16,9 @@ from supervisor.daemon.options import ReloadResult
 from supervisor.daemon.recent import Recent
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext, status_of
+from supervisor.decide.alerts import statuses
 from supervisor.model.action import Notice
+from supervisor.model.alert import AlertStatus
 from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Incident, IncidentDetail, Sample
@@ -114,6 +116,11 @@ class Desk:
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was told after the `after`th thing of `epoch`."""
         return self._parts.recent.since(epoch, after, limit)
+
+    def alerts(self) -> tuple[AlertStatus, ...]:
+        """Return the alerts as of the last turn: those that fire or are pending, then the last resolved."""
+        loop = self._parts.loop
+        return () if loop.snapshot is None else statuses(loop.plan, loop.memory, loop.snapshot)
 
     def web(self) -> WebPlan:
         """Return how the web face is configured."""

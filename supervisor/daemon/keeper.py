@@ -12,10 +12,12 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from supervisor.model.memory import GpuMemory, Memory, WorkerMemory
+from supervisor.model.memory import AlertsMemory, GpuMemory, Memory, WorkerMemory
 
 HEADER: Final = "_memory.json"  # no worker has such a name
+ALERTS: Final = "_alerts.json"
 
 
 class Header(Struct, frozen=True):
@@ -24,7 +26,7 @@ class Header(Struct, frozen=True):
     format: int
     boot_id: str
     instance: str
-    gpus: Mapping[str, GpuMemory] = {}  # those in quarantine
+    gpus: Mapping[str, GpuMemory] = {}  # those in quarantine, and those that had Xids
 
 
 class Kept(Struct, frozen=True):
@@ -46,6 +48,7 @@ class Keeper:
         self._written: dict[str, tuple[object, ...]] = {}
         self._unwritten: set[str] = set()
         self._gpus: Mapping[str, GpuMemory] = {}
+        self._alerts = AlertsMemory()
 
     def load(self) -> Kept | None:
         """Return what an earlier daemon left, or None where there is nothing that can be read."""
@@ -57,10 +60,11 @@ class Keeper:
             return None
         workers = {one.name: one for path in self._files() if (one := self._read(path)) is not None}
         self._written = dict.fromkeys(workers, ())  # a file that is no longer wanted is removed
-        return Kept(header.boot_id, Memory(header.instance, workers, gpus=header.gpus))
+        memory = Memory(header.instance, workers, gpus=header.gpus, alerts=self._read_alerts())
+        return Kept(header.boot_id, memory)
 
     def _files(self) -> list[Path]:
-        return sorted(path for path in self._directory.glob("*.json") if path.name != HEADER)
+        return sorted(path for path in self._directory.glob("*.json") if not path.name.startswith("_"))
 
     def _read(self, path: Path) -> WorkerMemory | None:
         try:
@@ -69,9 +73,19 @@ class Keeper:
             self._warn(f"cannot read {path}: {error}; the worker is found by its environment alone")
             return None
 
+    def _read_alerts(self) -> AlertsMemory:
+        path = self._directory / ALERTS
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=AlertsMemory)
+        except FileNotFoundError:
+            return AlertsMemory()
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._warn(f"cannot read {path}: {error}; alerts that fire are told anew")
+            return AlertsMemory()
+
     def begin(self, memory: Memory) -> None:
         """Say whose memory lies here from now on."""
-        self._gpus = _quarantined(memory)
+        self._gpus = _lasting(memory)
         self._write(HEADER, msgspec.json.encode(Header(1, self._boot_id, memory.instance, self._gpus)))
 
     def keep(self, memory: Memory) -> list[WorkerMemory]:
@@ -93,8 +107,11 @@ class Keeper:
             self._unwritten.discard(name)
             with contextlib.suppress(OSError):
                 (self._directory / f"{name}.json").unlink()
-        if _quarantined(memory) != self._gpus:
+        if _lasting(memory) != self._gpus:
             self.begin(memory)
+        alerts = replace(memory.alerts, judged_s=0.0)  # not that they were judged, but how
+        if alerts != self._alerts and self._write(ALERTS, msgspec.json.encode(alerts)):
+            self._alerts = alerts
         return changed
 
     def _write(self, name: str, text: bytes) -> bool:
@@ -115,15 +132,17 @@ class Keeper:
         return True
 
 
-def _quarantined(memory: Memory) -> dict[str, GpuMemory]:
+def _lasting(memory: Memory) -> dict[str, GpuMemory]:
     return {
         uuid: GpuMemory(
             quarantine=gpu.quarantine,
             residual_limit_bytes=gpu.residual_limit_bytes,
             until_reset=gpu.until_reset,
+            xids=gpu.xids,
+            last_xid=gpu.last_xid,
         )
         for uuid, gpu in memory.gpus.items()
-        if gpu.quarantine is not None
+        if gpu.quarantine is not None or gpu.xids
     }
 
 
@@ -153,6 +172,7 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
         worker.other_failures_s,
         worker.backoff,
         worker.held,
+        worker.done,
         worker.rung,
         worker.oom_events,
         worker.footing,

@@ -10,11 +10,16 @@ from supervisor.act.executor import Executor
 from supervisor.daemon.keeper import Keeper
 from supervisor.daemon.mailbox import Mailbox
 from supervisor.daemon.observe import Observer
-from supervisor.decide.glance import calls_for_a_turn, is_short, memory_moved
+from supervisor.decide.glance import (
+    calls_for_a_turn,
+    is_short,
+    is_worth_a_closer_look,
+    memory_moved,
+)
 from supervisor.decide.turn import decide
 from supervisor.model.action import Kill, Signal
 from supervisor.model.memory import Decision, Memory, WorkerMemory
-from supervisor.model.news import Asked, Exited, News
+from supervisor.model.news import Asked, Exited, KernelNews, News
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan
 from supervisor.model.snapshot import HostSample, Snapshot
@@ -59,6 +64,7 @@ class Parts(Struct, frozen=True):
     publisher: Publisher
     tidy: Callable[[Memory], None]  # after each look: what is cheap and never urgent
     reap: Callable[[], object]  # before each turn: a tree that forks wildly leaves thousands of zombies
+    kernel: Callable[[], tuple[KernelNews, ...]] = tuple  # what the kernel's log has said since
 
 
 class Loop:
@@ -100,7 +106,10 @@ class Loop:
         parts = self._parts
         news, nudged = parts.mailbox.take()
         before, now_s = self._host, time.monotonic()
-        host = self._host = parts.observer.glance(now_s)
+        host = parts.observer.glance(now_s)
+        if is_worth_a_closer_look(self.plan, self.memory, host):
+            host = parts.observer.look_closer(host)
+        self._host = host
         look = now_s >= self._look_s
         moved = before is not None and memory_moved(before, host)
         due = self._wake_s is not None and now_s >= self._wake_s
@@ -116,8 +125,8 @@ class Loop:
         self, host: HostSample, news: tuple[News, ...], *, look: bool, moved: bool, short: bool
     ) -> Decision:
         parts, plan, before = self._parts, self.plan, self.memory
-        # A worker that reports why it ends has ended by the time that this is heard.
-        news = (*parts.mailbox.take_reports(), *news)
+        # A worker that says why it ends, or of which the kernel says it, has ended by now.
+        news = (*parts.mailbox.take_reports(), *parts.kernel(), *news)
         gone = frozenset(one.worker for one in news if isinstance(one, Exited))
         parts.reap()
         due = None if look else self._due(host.read_s, moved=moved, short=short)

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from supervisor.daemon.loop import Turn
 from supervisor.model.memory import GpuMemory
-from supervisor.model.reading import Missing
+from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.status import SelfStatus
 
 # Seconds. A turn of 10 workers takes under a millisecond, a look at 1,000 of them some 50.
@@ -67,4 +67,4 @@ def _missing(turn: Turn) -> int:
     for seen in snapshot.workers.values():
         values += [seen.memory_bytes, seen.memory_file_bytes]
         values += [seen.vram_bytes] if snapshot.gpus else []
-    return sum(isinstance(value, Missing) for value in values)
+    return sum(isinstance(value, Missing) and value != NOT_READ_YET for value in values)

@@ -49,6 +49,10 @@ class Observer:
         """Read the host's memory only."""
         return self._sensors.host.read(now_s)
 
+    def look_closer(self, host: HostSample) -> HostSample:
+        """Read what a glance leaves out of the host's memory."""
+        return self._sensors.host.closer(host)
+
     def observe(
         self,
         host: HostSample,
@@ -89,6 +93,16 @@ class Observer:
         if health is None or not isinstance(health.target, LlamaTarget):
             return seen
         return replace(seen, cpu_s=cpu_time_s(self._sensors.proc, seen.pids))
+
+    def owner_of(self, pid: int, memory: Memory) -> tuple[str, str] | None:
+        """Return the worker and the run that a process was last seen to be of; it may be gone by now."""
+        for name, worker in memory.workers.items():
+            life, seen = worker.life, self._sightings.get(name)
+            if life is None or life.identity is None:
+                continue
+            if life.identity.pid == pid or (seen is not None and seen.run == life.run and pid in seen.pids):
+                return name, life.run
+        return None
 
     def find_children(self) -> None:
         """Look for what workers have started since the last look, while their parents live to tell.

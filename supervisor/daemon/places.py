@@ -1,13 +1,16 @@
 """Where the daemon keeps its sockets, its state, its logs and its configuration."""
 
+import errno
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
 NAME = "gpu-supervisor"
+UNWRITABLE: Final = frozenset({errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class Places(Struct, frozen=True):
@@ -18,6 +21,7 @@ class Places(Struct, frozen=True):
     log_dir: Path  # what workers write
     control: Path  # the control socket
     config: Path
+    kernel_log: Path = Path("/dev/kmsg")
 
 
 def find_places(environ: Mapping[str, str], uid: int) -> Places:
@@ -45,21 +49,42 @@ def find_places(environ: Mapping[str, str], uid: int) -> Places:
         log_dir=_absolute(environ, "LOGS_DIRECTORY") or state / "logs",
         control=_absolute(environ, "GPU_SUPERVISOR_CONTROL") or runtime / "control",
         config=(_absolute(environ, "CONFIGURATION_DIRECTORY") or config) / "config.yaml",
+        # Another log, or a pipe, in its form: for tests, and where a container gets it elsewhere.
+        kernel_log=_absolute(environ, "GPU_SUPERVISOR_KERNEL_LOG") or Path("/dev/kmsg"),
     )
 
 
-def make_places(places: Places, uid: int) -> None:
+def make_places(places: Places, uid: int) -> tuple[str, ...]:
     """Create the directories that are absent: root's runtime one 0755, all others 0700.
 
-    Raises OSError where one cannot be made, and PermissionError where another user's directory, or a
-    link, stands in a place under /tmp that anyone could have taken first.
+    Returns what a disk that takes nothing refuses, in words: without the runtime one nothing works,
+    without the others less is kept. Raises OSError where one cannot be made, and PermissionError where
+    another user's directory, or a link, stands in a place under /tmp that anyone could have taken first.
     """
     shared = places.runtime_dir.parent == Path("/tmp")  # noqa: S108
     _make(places.runtime_dir, 0o700 if shared or uid != 0 else 0o755)
     if shared:
         _require_own(places.runtime_dir, uid)
-    _make(places.state_dir, 0o700)
-    _make(places.log_dir, 0o700)
+    return tuple(why for kept in (places.state_dir, places.log_dir) if (why := _make_kept(kept)))
+
+
+def _make_kept(directory: Path) -> str | None:
+    try:
+        _make(directory, 0o700)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        return f"cannot make {directory}: {error.strerror}; nothing is kept there"
+    return None
+
+
+def with_package(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which another Python finds this very package."""
+    root = Path(__file__).parents[2]
+    if root.name in {"site-packages", "dist-packages"}:  # found anyway, and not to come before the library
+        return dict(environ)
+    path = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH"))))
+    return {**environ, "PYTHONPATH": path}
 
 
 def _make(directory: Path, mode: int) -> None:

@@ -18,7 +18,7 @@ from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service, watchdog_interval_s
 from supervisor.daemon.status import StatusContext, status_of
-from supervisor.decide.resume import lasting
+from supervisor.decide.resume import lasting, lasting_alerts
 from supervisor.model.action import Notice
 from supervisor.model.incident import GpuRow, HostRow, SampleRow, WorkerRow
 from supervisor.model.phase import Phase
@@ -28,6 +28,7 @@ from supervisor.model.snapshot import Snapshot
 HEALTHY_EVERY_S: Final = 60.0
 TAIL_LINES: Final = 40
 DURABLE: Final = "worker/"
+DURABLE_ALERTS: Final = "alerts"
 
 
 class Outlets(Struct, frozen=True):
@@ -90,6 +91,7 @@ class DaemonPublisher:
         self._outlets.recent.hear(turn.news, turn.snapshot.wall_s)
         for worker in turn.stepped:
             self._outlets.history.keep(DURABLE + worker.name, msgspec.json.encode(lasting(worker)))
+        self._keep_alerts(turn)
         if self._outlets.recorder is not None:
             self._outlets.recorder.record(turn.plan, turn.before, turn.snapshot, turn.news, turn.decision)
         if turn.looked:
@@ -97,6 +99,11 @@ class DaemonPublisher:
             self._sample(turn)
             self._tell_healthy(turn)
         self._tell_service(turn)
+
+    def _keep_alerts(self, turn: Turn) -> None:
+        before, after = turn.before.alerts, turn.decision.memory.alerts
+        if after is not before and (kept := lasting_alerts(after)) != lasting_alerts(before):
+            self._outlets.history.keep(DURABLE_ALERTS, msgspec.json.encode(kept))
 
     def _tell_gpus(self, snapshot: Snapshot) -> None:
         missing, names = snapshot.gpu_missing, tuple(gpu.name for gpu in snapshot.gpus)

@@ -32,7 +32,9 @@ BEGIN_S: Final = 1000.0  # monotonic time of the first reading; 0 would be "neve
 PLENTY_BYTES: Final = 1 << 50  # where the trace does not tell what the host has
 MOST_TURNS_AT_ONCE: Final = 1000  # that one reading may take until all has been heard
 # Notices that say something about what happened, beside the restarts themselves.
-TOLD: Final = frozenset({"leak found", "worker held", "host memory helpless"})
+TOLD: Final = frozenset(
+    {"leak found", "worker held", "host memory helpless", "alert firing", "alert resolved"}
+)
 
 
 class Restart(Struct, frozen=True):

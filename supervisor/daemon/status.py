@@ -6,9 +6,10 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.daemon.history_samples import swap_used_bytes
-from supervisor.decide.ladder import settings_on
+from supervisor.decide.ladder import plan_on
 from supervisor.decide.leak import forecast
-from supervisor.decide.needs import need_of
+from supervisor.decide.needs import known_fit, need_of
+from supervisor.model.headroom import gpu_memory
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Phase
 from supervisor.model.plan import Plan, WorkerPlan
@@ -22,6 +23,7 @@ from supervisor.model.status import (
     SelfStatus,
     Status,
     WorkerStatus,
+    XidStatus,
 )
 
 _ALIVE: Final = frozenset({Phase.STARTING, Phase.READY, Phase.DRAINING, Phase.STOPPING, Phase.KILLING})
@@ -92,9 +94,7 @@ def _host(memory: Memory, host: HostSample) -> HostStatus:
 
 
 def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus:
-    total_bytes, used_bytes = gpu.memory_total_bytes, gpu.memory_used_bytes
-    if gpu.unified:  # its memory is the machine's, which the driver does not report
-        total_bytes, used_bytes = _unified(gpu, snapshot.host)
+    total_bytes, used_bytes = gpu_memory(gpu, snapshot.host)
     missing = _missing(
         memory_total_bytes=total_bytes,
         memory_used_bytes=used_bytes,
@@ -102,7 +102,9 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         power_w=gpu.power_w,
         power_limit_w=gpu.power_limit_w,
         utilization_percent=gpu.utilization_percent,
+        throttle=gpu.throttle,
     )
+    last = remembered.last_xid
     return GpuStatus(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -118,20 +120,11 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         unified=gpu.unified,
         quarantine=remembered.quarantine,
         read_age_s=round(max(0.0, snapshot.taken_s - gpu.read_s), 3),
+        throttle=known(gpu.throttle),
+        xids=remembered.xids,
+        last_xid=None if last is None else XidStatus(last.code, last.text, utc_text(last.wall_s)),
         missing=missing if gpu.fault is None else {**missing, "state": gpu.fault},
     )
-
-
-def _unified(gpu: GpuSample, host: HostSample) -> tuple[int | Missing, int | Missing]:
-    total_bytes, used_bytes = gpu.memory_total_bytes, gpu.memory_used_bytes
-    if isinstance(total_bytes, Missing):
-        total_bytes = host.memory_total_bytes
-    if isinstance(used_bytes, Missing):
-        if isinstance(host.memory_available_bytes, Missing):
-            used_bytes = host.memory_available_bytes
-        elif isinstance(total_bytes, int):
-            used_bytes = total_bytes - host.memory_available_bytes
-    return total_bytes, used_bytes
 
 
 def _worker(
@@ -144,7 +137,7 @@ def _worker(
         seen = Sighting("", 0.0)  # there is nothing to see, or what was seen is of another life
     age_s = None if life is None else max(0.0, snapshot.taken_s - life.launched_s)
     max_age_s = plan.max_age_s if life is None else life.max_age_s
-    need = need_of(remembered, plan)
+    need, fit = need_of(remembered, plan), known_fit(remembered, plan)
     vram_bytes = seen.vram_bytes
     if snapshot.gpu_missing is not None and vram_bytes == NOT_READ_YET:
         vram_bytes = Missing(snapshot.gpu_missing)
@@ -173,15 +166,18 @@ def _worker(
         if last is None
         else LastRestartStatus(last.cause, last.reason, utc_text(last.wall_s)),
         rung=remembered.rung,
-        settings=settings_on(plan, remembered.rung) if life is None else life.settings,
+        settings=plan_on(remembered, plan).settings if life is None else life.settings,
         oom_events=remembered.oom_events,
         forecast_s=_forecast_s(remembered, snapshot.taken_s),
         held=remembered.held,
         run=None if life is None else life.run,
         waits_for=remembered.waits_for,
+        done=remembered.done,
         processes=len(seen.pids),
         needs_memory_bytes=need.memory_bytes,
         needs_vram_bytes=need.vram_bytes,
+        needs_prompt_cache_bytes=None if fit is None else fit.prompt_cache_bytes,
+        needs_mapped_bytes=None if fit is None else fit.mapped_bytes,
         reported=None if life is None else _reported(life, snapshot.taken_s),
         restarts_by_cause={cause.value: times for cause, times in remembered.restarts_by.items()},
         missing=(_missing(**readings) if _lives(remembered) else {}) | _not_reckoned(remembered),
@@ -244,5 +240,5 @@ def _enforcement(plan: WorkerPlan, life: Life | None, gpus: tuple[GpuSample, ...
     return "device-only" if any(isinstance(gpu.processes, Missing) for gpu in own) else "poll"
 
 
-def _missing(**readings: float | Missing) -> dict[str, str]:
+def _missing(**readings: float | tuple[str, ...] | Missing) -> dict[str, str]:
     return {name: reading.why for name, reading in readings.items() if isinstance(reading, Missing)}

@@ -4,11 +4,11 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import supervisor
+from supervisor.daemon.places import with_package
 from supervisor.model.action import Notice
 from supervisor.model.plan import WebPlan
 from supervisor.sense.gpu.child import Child, Ended
@@ -30,8 +30,8 @@ class WebChild:
     def __init__(self, control: Path, tell: Callable[[Notice], None]) -> None:
         """Start nothing yet; the web face is to speak with the daemon at `control`."""
         self._tell = tell
-        words = ("web", "--socket", str(control), "--child")
-        self._command = (sys.executable, "-P", "-m", "supervisor", *words)
+        words = ("--socket", str(control), "--child")  # what `gpu-supervisor web` becomes
+        self._command = (sys.executable, "-P", "-m", "supervisor.web", *words)
         self._child: Child | None = None
         self._plan: WebPlan | None = None
         self._again: asyncio.TimerHandle | None = None
@@ -71,8 +71,10 @@ class WebChild:
             self._again.cancel()
             self._again = None
         self._started_s = time.monotonic()
+        mine = {key: value for key, value in os.environ.items() if key not in NOT_HANDED_ON}
+        environment = with_package(mine)
         try:
-            self._child = Child(self._command, _environment(os.environ), self._heard, self._gone)
+            self._child = Child(self._command, environment, self._heard, self._gone)
         except OSError as error:
             self._later(f"cannot be started: {error.strerror}")
 
@@ -101,12 +103,3 @@ class WebChild:
         self._tell(Notice("warning", "web face ended", f"{why}; again in {self._pause_s:g} s"))
         self._again = asyncio.get_running_loop().call_later(self._pause_s, self._start)
         self._pause_s = min(LONGEST_S, 2 * self._pause_s)
-
-
-def _environment(given: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the daemon's environment, able to import this very package."""
-    environment = {key: value for key, value in given.items() if key not in NOT_HANDED_ON}
-    root = Path(supervisor.__file__).parents[1]
-    if root.name not in {"site-packages", "dist-packages"}:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), given.get("PYTHONPATH"))))
-    return environment

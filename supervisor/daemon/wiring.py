@@ -16,8 +16,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from supervisor import __version__
+from supervisor.act.alert_text import Origin
 from supervisor.act.direct import DirectLauncher, LaunchPlaces
 from supervisor.act.executor import Askers, Executor
+from supervisor.act.herald import Herald
 from supervisor.act.launcher import Launcher
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
@@ -31,27 +33,32 @@ from supervisor.daemon.fd_store import FdStore
 from supervisor.daemon.history import History
 from supervisor.daemon.instance import Instance
 from supervisor.daemon.keeper import Keeper
+from supervisor.daemon.kernel import Around, KernelListener
 from supervisor.daemon.loop import Loop, Parts
 from supervisor.daemon.mailbox import Mailbox
 from supervisor.daemon.meter import Meter
 from supervisor.daemon.observe import Observer, Sensors
 from supervisor.daemon.options import RunOptions
 from supervisor.daemon.places import NAME, Places, find_places, make_places
-from supervisor.daemon.publish import DURABLE, DaemonPublisher, Outlets
+from supervisor.daemon.publish import DURABLE, DURABLE_ALERTS, DaemonPublisher, Outlets
 from supervisor.daemon.recent import Recent
 from supervisor.daemon.recording import Recorder
 from supervisor.daemon.service import Service
 from supervisor.daemon.status import StatusContext
 from supervisor.daemon.web_child import WebChild
+from supervisor.decide.alerts import statuses
 from supervisor.decide.resume import after_reboot, resume
 from supervisor.model.action import Notice
-from supervisor.model.memory import Memory, WorkerMemory
+from supervisor.model.alert import AlertStatus
+from supervisor.model.memory import AlertsMemory, Memory, WorkerMemory
 from supervisor.model.news import Launched, Shutdown
 from supervisor.model.plan import Plan
 from supervisor.model.reading import Missing
 from supervisor.sense.forest import Forest
 from supervisor.sense.gpu.sensor import GpuSensor
 from supervisor.sense.host import HostSensor, PressureTrigger, open_trigger
+from supervisor.sense.kernel_log import open_kernel_log
+from supervisor.sense.pid_namespace import why_not_ours
 from supervisor.sense.procfs import boot_id
 
 PROC: Final = Path("/proc")
@@ -100,14 +107,15 @@ def _run(options: RunOptions, places: Places, uid: int) -> int:
     except CannotChooseError as error:
         return _fail(str(error))
     try:
-        make_places(places, uid)
+        odd = make_places(places, uid)
         listening = None if options.dry_run else listen(places.control)
     except (OSError, ControlSocketError) as error:
         return _fail(str(error))
     setting = Setting(options, places, loaded.plan, kind, listening, time.monotonic())
-    odd = caution(kind, around)
+    if (beside := caution(kind, around)) is not None:
+        odd = (beside, *odd)
     try:
-        return asyncio.run(_serve(setting, loaded, () if odd is None else (odd,)))
+        return asyncio.run(_serve(setting, loaded, odd))
     except OSError as error:
         return _fail(str(error))
     finally:
@@ -168,14 +176,27 @@ class Daemon:
         self._launcher = self._make_launcher(memory.instance)
         self._publisher = DaemonPublisher(self._outlets())
         prober = Prober(self._launcher.commands, self._mailbox.tell, self._loop)
-        askers = Askers(prober, Reckoner(self._mailbox.tell, self._loop))
+        self._herald = self._make_herald()
+        askers = Askers(prober, Reckoner(self._mailbox.tell, self._loop), self._herald)
         self._executor = Executor(
             self._launcher, askers, self.notice, self._mailbox.tell, dry_run=setting.options.dry_run
         )
         observer = Observer(Sensors(self._host, self._launcher.trees, self._gpu, self._launcher.stirred))
         self._observer = observer
+        self._kernel = KernelListener(
+            open_kernel_log(places.kernel_log),
+            Around(self._owner_of, self._gpu.gpus, self._mailbox.nudge, self.notice),
+            foreign_pids=why_not_ours(PROC, "the kernel"),
+        )
         parts = Parts(
-            observer, self._executor, self._keeper, self._mailbox, self._publisher, self._tidy, self._reap
+            observer,
+            self._executor,
+            self._keeper,
+            self._mailbox,
+            self._publisher,
+            self._tidy,
+            self._reap,
+            self._kernel.take,
         )
         self.loop = Loop(setting.plan, memory, parts)
         self._control: Control | None = None
@@ -201,6 +222,11 @@ class Daemon:
             self._loop,
             self._warn,
         )
+
+    def _make_herald(self) -> Herald:
+        plan = self._setting.plan
+        origin = Origin(os.uname().nodename, f"http://{plan.web.host}:{plan.web.port}/")
+        return Herald(origin, () if self._setting.options.dry_run else plan.alerts.notify, self.notice)
 
     def notice(self, notice: Notice) -> None:
         """Tell people; callable before the publisher is there."""
@@ -229,7 +255,17 @@ class Daemon:
                 workers[name] = msgspec.json.decode(text, type=WorkerMemory)
             except (UnicodeDecodeError, msgspec.MsgspecError) as error:  # of another version, or damaged
                 self._warn(f"cannot read what the history kept of {name}: {error}; it begins anew")
-        return Memory(self._instance.name, workers)
+        return Memory(self._instance.name, workers, alerts=self._remember_alerts())
+
+    def _remember_alerts(self) -> AlertsMemory:
+        text = self._history.kept(DURABLE_ALERTS)
+        if text is None:
+            return AlertsMemory()
+        try:
+            return msgspec.json.decode(text, type=AlertsMemory)
+        except (UnicodeDecodeError, msgspec.MsgspecError) as error:
+            self._warn(f"cannot read what the history kept of alerts: {error}; those that fire are told anew")
+            return AlertsMemory()
 
     def _outlets(self) -> Outlets:
         record = self._setting.options.record
@@ -270,6 +306,7 @@ class Daemon:
         count = len(self.loop.plan.workers)
         text = f"version {__version__}, launcher {self._setting.launcher}, {count} workers of {places.config}"
         self.notice(Notice("info", "supervisor started", text, fields={"control": str(places.control)}))
+        self._kernel.start(self._loop)
         if self._setting.listening is not None:
             self._control = Control(self._setting.listening, desk, self.notice)
             self._control.start()
@@ -354,6 +391,9 @@ class Daemon:
         self._beside.add(task)
         task.add_done_callback(self._beside.discard)
 
+    def _owner_of(self, pid: int) -> tuple[str, str] | None:
+        return self._observer.owner_of(pid, self.loop.memory)
+
     def _watch_stalls(self, path: Path) -> None:
         """Have the kernel wake the loop when memory stalls, where it grants that."""
         trigger = open_trigger(path)
@@ -373,6 +413,14 @@ class Daemon:
         if self._setting.options.dry_run:
             return
         self._launcher.tidy(self.loop.plan)
+        self._herald.tend(self.loop.plan.alerts.notify, self._firing)
+
+    def _firing(self) -> tuple[AlertStatus, ...]:
+        snapshot = self.loop.snapshot
+        if snapshot is None:
+            return ()
+        found = statuses(self.loop.plan, self.loop.memory, snapshot)
+        return tuple(one for one in found if one.state == "firing")
 
     def _reap(self) -> None:
         if not self._setting.options.dry_run:
@@ -387,6 +435,7 @@ class Daemon:
         for trigger in self._triggers:
             self._loop.remove_reader(trigger.fileno())
             trigger.close()
+        self._kernel.close()
         self._executor.close()
         await self._gpu.close()
         self._launcher.close()

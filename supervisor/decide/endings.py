@@ -6,18 +6,20 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.decide.ladder import footing_of, next_step
+from supervisor.decide.descent import Spent, go_down, starved_gpus
+from supervisor.decide.kernel import with_oom_kill, xid_behind
+from supervisor.decide.ladder import footing_of
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.reckoning import starved
 from supervisor.decide.reclaim import RECLAIM_S
 from supervisor.decide.reports import poison
 from supervisor.decide.scratch import Scratch
 from supervisor.decide.stopping import Order, signal_name
-from supervisor.model.action import Field, Notice
+from supervisor.model.action import Field, Level, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, Life, Stop, WorkerMemory
 from supervisor.model.news import Exited, LaunchFailed
 from supervisor.model.phase import Cause
-from supervisor.model.plan import HttpTarget, NotifyTarget, TcpTarget
+from supervisor.model.plan import HttpTarget, LlamaTarget, NotifyTarget, TcpTarget
 from supervisor.model.verdict import Death
 
 SIGBUS: Final = 7
@@ -53,20 +55,31 @@ def launch_failed(scratch: Scratch, worker: WorkerMemory, news: LaunchFailed) ->
 
 def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> None:
     """Take the end of a worker's main process, asked for or not."""
-    ending = _ending(life, news)
+    news = with_oom_kill(life, news, scratch.now_s, asked=worker.stop is not None)
+    ending = _ending(life, news, xid_behind(life, news, scratch.now_s))
     fields = {f"memory_events_{name}": count for name, count in news.counters.items() if count}
     oom = ending.budget is Budget.OOM
     if oom:
         footing = worker.footing or footing_of(life.plan, life.gpus)
         spent = starved(worker, life, device=ending.cause is Cause.VRAM_OOM)
-        worker = replace(worker, oom_events=worker.oom_events + 1, footing=footing, starved=spent)
+        worker = replace(
+            worker,
+            oom_events=worker.oom_events + 1,
+            footing=footing,
+            starved=spent,
+            starved_gpus=starved_gpus(worker, life, device=ending.cause is Cause.VRAM_OOM),
+        )
         scratch.put(worker)
     begun = worker.stop
     if begun is None:
         reason = f"{ending.how} after {scratch.now_s - life.launched_s:.1f} s"
         if ending.what:
             reason += f"{_when(life)}: {ending.what}"
-        order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
+        if _is_done(worker, life, news, ending):
+            scratch.put(replace(worker, wanted=False))
+            order = Order(ending.cause, reason, After.DONE)
+        else:
+            order = _what_follows(scratch, worker, life, news, replace(ending, how=reason))
         _end_unasked(scratch, scratch.workers[worker.name], order, fields)
         return
     if oom and begun.cause is Cause.MEMORY_CAP:  # the kernel was quicker
@@ -80,19 +93,26 @@ def exited(scratch: Scratch, worker: WorkerMemory, life: Life, news: Exited) -> 
     _gone(scratch, worker, begun)
 
 
-def _ending(life: Life, news: Exited) -> Ending:
-    """Put an end into words; the kernel's own word counts before the worker's last lines."""
+def _ending(life: Life, news: Exited, xid: str | None) -> Ending:
+    """Put an end into words; the kernel's own word counts before the worker's last lines.
+
+    `xid` is that of its GPU just before: the cause where nothing else tells one.
+    """
     detail = f" ({news.detail})" if news.detail else ""
     if news.oom_kill:
         how = f"killed by the kernel's OOM killer{detail}"
         return Ending(Cause.HOST_OOM_KILL, how=how, budget=Budget.OOM)
     cause, how = _status(news, detail)
     if (text := poison(life, news)) is not None:
-        return replace(FINDINGS[Death.POISONED], how=how, what=f"{FINDINGS[Death.POISONED].what}: {text}")
-    if news.verdict is None:
+        found = FINDINGS[Death.POISONED]
+    elif news.verdict is not None:
+        found, text = FINDINGS[news.verdict.death], news.verdict.line
+    elif xid is not None:
+        return Ending(Cause.GPU_FAULT, xid, how, budget=Budget.GPU)
+    else:
         return Ending(cause, how=how)
-    found = FINDINGS[news.verdict.death]
-    return replace(found, how=how, what=f"{found.what}: {news.verdict.line}")
+    also = f"; {xid}" if xid is not None and found.cause is Cause.GPU_FAULT else ""
+    return replace(found, how=how, what=f"{found.what}: {text}{also}")
 
 
 def _status(news: Exited, detail: str) -> tuple[Cause, str]:
@@ -125,18 +145,27 @@ def _when(life: Life) -> str:
     return ", starting" if life.ready_s is None else ""
 
 
+def _is_done(worker: WorkerMemory, life: Life, news: Exited, ending: Ending) -> bool:
+    """Say whether a worker has ended because its work is done: by itself, and with status 0.
+
+    An end that nobody saw has no status, and one that was to be restarted is; neither is done.
+    """
+    restart = worker.pending is not None and worker.pending.cause in {Cause.OPERATOR, Cause.RELOAD}
+    good = news.code == 0 and ending.cause is Cause.EXIT and not ending.what
+    return good and life.plan.restart.on == "failure" and not restart
+
+
 def _has_served(life: Life) -> bool:
     """Say whether it was seen to be ready: what it served with then, a bad model say, it did not die of."""
-    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget)
+    proof = isinstance(life.plan.ready, HttpTarget | TcpTarget | NotifyTarget | LlamaTarget)
     return proof and life.ready_s is not None
 
 
 def _one_rung_down(scratch: Scratch, worker: WorkerMemory, life: Life, ending: Ending) -> Order:
-    reached = max(worker.rung, life.rung)  # it may have been reset since it was launched
-    step = next_step(replace(worker, rung=reached), life.plan, device=ending.cause is Cause.VRAM_OOM)
-    scratch.put(replace(worker, rung=step.rung))
+    spent = Spent(device=ending.cause is Cause.VRAM_OOM, served=_has_served(life))
+    step = go_down(scratch, worker, life, spent)
     reason = f"{ending.how}; {step.words}"
-    if step.rung == reached:
+    if step.same:
         then = After.HOLD if step.held else After.RESTART
         return Order(ending.cause, reason, then, counts=True, budget=Budget.OOM)
     return Order(ending.cause, reason, After.RESTART, counts=True, budget=Budget.LADDER)
@@ -180,8 +209,9 @@ def _end_unasked(
         worker = replace(worker, stop=begun, incident=incident, down_for=down_for, pending=None)
         worker = scratch.put(worker)
         fields = {"memory_bytes": life.last_memory_bytes, "run": life.run, **(more or {})}
+        level: Level = "info" if order.then is After.DONE else "warning"
         notice = Notice(
-            "warning", "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
+            level, "worker exited", order.reason, worker=worker.name, cause=order.cause, fields=fields
         )
         scratch.tell(notice)
     if worker.stop is not None:

@@ -5,6 +5,7 @@ from typing import Final
 from supervisor.decide.emergency import URGENT
 from supervisor.decide.pressure import judge_host
 from supervisor.model.memory import Memory
+from supervisor.model.phase import Pressure
 from supervisor.model.plan import Plan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import HostSample
@@ -18,6 +19,12 @@ def calls_for_a_turn(plan: Plan, memory: Memory, sample: HostSample) -> bool:
     """Say whether the host's memory is in an emergency, or its level has changed."""
     judged = judge_host(plan.host, sample, memory.host)
     return judged is not None and (judged.level in URGENT or judged.level is not memory.host.pressure)
+
+
+def is_worth_a_closer_look(plan: Plan, memory: Memory, sample: HostSample) -> bool:
+    """Say whether so little is left that all that is free has to be counted."""
+    judged = judge_host(plan.host, sample, memory.host)
+    return judged is not None and judged.level is not Pressure.NORMAL
 
 
 def is_short(plan: Plan, memory: Memory, sample: HostSample) -> bool:

@@ -57,7 +57,9 @@ def _trust(scratch: Scratch, sample: GpuSample, past: GpuMemory) -> GpuMemory:
                     cause=Cause.GPU_FAULT,
                 )
             )
-        return past if past.quarantine == fault else replace(past, quarantine=fault)
+        # A quarantine until a reset keeps its reason: that of what has happened, not of what follows from it.
+        stays = past.quarantine == fault or (past.until_reset and past.quarantine is not None)
+        return past if stays else replace(past, quarantine=fault)
     if past.quarantine is None or not _recovered(sample, past):
         return past
     scratch.tell(Notice("info", "gpu recovered", f"it was quarantined: {past.quarantine}", gpu=sample.uuid))

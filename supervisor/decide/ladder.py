@@ -1,6 +1,6 @@
 """Which rung of its ladder a worker is on: one down at each out-of-memory death, up again where asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -14,7 +14,8 @@ from supervisor.model.fit import is_auto
 from supervisor.model.memory import Footing, Life, Pending, WorkerMemory
 from supervisor.model.phase import Cause
 from supervisor.model.plan import Setting, WorkerPlan
-from supervisor.model.quantity import format_span
+from supervisor.model.quantity import format_size, format_span
+from supervisor.model.rungs import MadeRung
 from supervisor.model.template import names_in, written
 
 GPU_LAYERS: Final = "n_gpu_layers"
@@ -28,6 +29,18 @@ class Step(Struct, frozen=True):
     rung: int
     words: str
     held: bool = False
+    made: tuple[MadeRung, ...] = ()
+
+
+def plan_on(worker: WorkerMemory, plan: WorkerPlan, rung: int | None = None) -> WorkerPlan:
+    """Return the plan as it is started on a rung, the worker's own if none is given: command and settings."""
+    rung = worker.rung if rung is None else rung
+    if worker.made:
+        if rung == 0 or worker.footing is None or worker.footing.key != footing_of(plan, ()).key:
+            return plan  # its ladder is about to begin anew
+        made = worker.made[min(rung, len(worker.made)) - 1]
+        return replace(plan, command=made.command, settings=made.settings)
+    return replace(plan, settings=settings_on(plan, rung)) if rung else plan
 
 
 def settings_on(plan: WorkerPlan, rung: int) -> Mapping[str, Setting]:
@@ -43,9 +56,12 @@ def settings_on(plan: WorkerPlan, rung: int) -> Mapping[str, Setting]:
     return settings
 
 
-def on_cpu(plan: WorkerPlan, rung: int) -> bool:
-    """Say whether a rung has brought the worker to the CPU: no layer on a GPU, so it needs to see none."""
-    return rung > 0 and not _without_layers(plan.settings) and _without_layers(settings_on(plan, rung))
+def on_cpu(worker: WorkerMemory, plan: WorkerPlan) -> bool:
+    """Say whether its rung has brought the worker to the CPU: no layer on a GPU, so it needs to see none."""
+    if any(made.on_cpu for made in worker.made[: worker.rung]):
+        return True
+    settings = plan_on(worker, plan).settings
+    return worker.rung > 0 and not _without_layers(plan.settings) and _without_layers(settings)
 
 
 def _without_layers(settings: Mapping[str, Setting]) -> bool:
@@ -58,13 +74,13 @@ def next_step(worker: WorkerMemory, plan: WorkerPlan, *, device: bool) -> Step:
     A rung that changes nothing is passed over. For want of the machine's memory the CPU is no refuge.
     """
     for rung in range(worker.rung + 1, len(plan.ladder) + 1):
-        if (changed := _changes(plan, worker.rung, rung)) != "":
+        if (changed := _changes(worker, plan, (worker.rung, rung))) != "":
             return Step(rung, f"next with {changed} (rung {rung} of {len(plan.ladder)})")
     if device and plan.gpus.kind != "none" and _can_leave_gpu(plan, worker.rung):
         left = EVENTS_TO_CPU - worker.oom_events
         if left <= 0:
             beyond = len(plan.ladder) + 1
-            changed = _changes(plan, worker.rung, beyond)
+            changed = _changes(worker, plan, (worker.rung, beyond))
             return Step(beyond, f"next on the CPU: {changed}, no GPU visible")
         same = "its ladder ends here" if plan.ladder else "no ladder is written"
         times = "once more" if left == 1 else f"{left} times more"
@@ -83,20 +99,55 @@ def _can_leave_gpu(plan: WorkerPlan, rung: int) -> bool:
     return GPU_LAYERS in settings and not _without_layers(settings) and GPU_LAYERS in _used(plan)
 
 
-def _changes(plan: WorkerPlan, old: int, new: int) -> str:
+def next_made(
+    worker: WorkerMemory, life: Life, offered: MadeRung | None, cpu: MadeRung | None
+) -> Step | None:
+    """Return the rung that was reckoned for a worker without a written ladder; None where none was.
+
+    `cpu` is one on the CPU, for want of a GPU's memory: at the third time, or where nothing else helps.
+    """
+    often = worker.rung + 1 >= EVENTS_TO_CPU or (not worker.made and worker.oom_events >= EVENTS_TO_CPU)
+    to_cpu = cpu is not None and (offered is None or often)
+    chosen = cpu if to_cpu else offered
+    if chosen is None:
+        if not worker.made:
+            return None
+        ends = f"the reckoning knows of nothing smaller: `gpu-supervisor reset {worker.name}` begins anew"
+        return Step(worker.rung, ends, held=True, made=worker.made)
+    made = (*worker.made[: worker.rung], chosen)
+    rung = len(made)
+    changed = _differences({**chosen.was, **life.settings}, chosen.settings, _used_in(chosen.command))
+    if to_cpu:
+        return Step(rung, f"next on the CPU: {changed}, no GPU visible (rung {rung}, made)", made=made)
+    sizes = f"{format_size(chosen.before_bytes)} -> {format_size(chosen.needs_bytes)}"
+    return Step(rung, f"next with {changed} (rung {rung}, made: reckoned {sizes} of what ran out)", made=made)
+
+
+def _changes(worker: WorkerMemory, plan: WorkerPlan, rungs: tuple[int, int]) -> str:
     """Return what differs for the worker between two rungs, as `ctx 4096 -> 2048`."""
-    before, after = settings_on(plan, old), settings_on(plan, new)
-    names = [name for name in after if name in _used(plan) and before.get(name) != after[name]]
+    was = {name: value for made in reversed(worker.made) for name, value in made.was.items()}
+    old, new = (plan_on(worker, plan, rung) for rung in rungs)
+    used = _used(old) | _used(new)
+    return _differences({**was, **old.settings}, {**was, **new.settings}, used)
+
+
+def _differences(before: Mapping[str, Setting], after: Mapping[str, Setting], used: frozenset[str]) -> str:
+    names = [name for name in after if name in used and name in before and before[name] != after[name]]
     return ", ".join(f"{name} {written(before[name])} -> {written(after[name])}" for name in names)
 
 
 def _used(plan: WorkerPlan) -> frozenset[str]:
-    return frozenset[str]().union(*(names_in(text) for text in (*plan.command, *plan.environment.values())))
+    return _used_in((*plan.command, *plan.environment.values()))
+
+
+def _used_in(texts: Sequence[str]) -> frozenset[str]:
+    return frozenset[str]().union(*(names_in(text) for text in texts))
 
 
 def footing_of(plan: WorkerPlan, gpus: tuple[str, ...]) -> Footing:
     """Return what a rung is found for: command, settings, ladder, environment, and the GPUs."""
-    wanted = (plan.command, plan.settings, plan.ladder, plan.environment, plan.gpus)
+    ladder = (plan.ladder, plan.makes_ladder)
+    wanted = (plan.command, plan.settings, ladder, plan.environment, plan.gpus)
     return Footing(blake2b(msgspec.json.encode(wanted), digest_size=8).hexdigest(), gpus)
 
 
@@ -116,7 +167,7 @@ def begin_anew(
     if worker.rung:
         why = "its command, settings, ladder, environment or GPUs are others than those that it was found for"
         scratch.tell(Notice("info", "ladder begun anew", why, worker=worker.name, fields={"rung": 0}))
-    return scratch.put(replace(worker, rung=0, oom_events=0, footing=None))
+    return scratch.put(replace(worker, rung=0, oom_events=0, footing=None, made=(), starved_gpus=()))
 
 
 def climbs_s(worker: WorkerMemory, life: Life) -> float | None:
@@ -133,10 +184,13 @@ def climb(worker: WorkerMemory, life: Life, now_s: float) -> Pending | None:
     if at_s is None or now_s < at_s or life.ready_s is None:
         return None
     healthy = format_span(round(now_s - life.ready_s, 1))
-    changed = _changes(life.plan, worker.rung, rung_above(life.plan, worker.rung))
-    return Pending(Cause.LADDER, f"ready for {healthy} on rung {worker.rung}, next with {changed}")
+    changed = _changes(worker, life.plan, (worker.rung, rung_above(worker, life.plan)))
+    return Pending(
+        Cause.LADDER, f"ready for {healthy} on rung {worker.rung}, next with {changed or 'what is written'}"
+    )
 
 
-def rung_above(plan: WorkerPlan, rung: int) -> int:
-    """Return the next rung up that differs from this one; 0 is before the ladder."""
-    return next((one for one in range(rung - 1, 0, -1) if _changes(plan, rung, one) != ""), 0)
+def rung_above(worker: WorkerMemory, plan: WorkerPlan) -> int:
+    """Return the next rung up that differs from the worker's; 0 is before the ladder."""
+    rungs = range(worker.rung - 1, 0, -1)
+    return next((one for one in rungs if _changes(worker, plan, (worker.rung, one)) != ""), 0)

@@ -71,11 +71,11 @@ def gpu_room(scratch: Scratch, sample: GpuSample, asking: WorkerMemory) -> Room:
 
 
 def host_need(scratch: Scratch, need: Need, gpus: tuple[str, ...]) -> int | None:
-    """Return what a worker takes of the machine's memory: on unified GPUs, theirs too."""
+    """Return what a worker takes of the machine's memory, also later; on unified GPUs, theirs too."""
     unified = [uuid for uuid in gpus if uuid in scratch.samples and scratch.samples[uuid].unified]
     parts = [need.memory_bytes, *(need.on(uuid, len(gpus)) for uuid in unified)]
     known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+    return sum(known) + need.later_bytes if known else None
 
 
 def _promised(scratch: Scratch, where: str, free: int | Missing, asking: WorkerMemory) -> Room:
@@ -107,6 +107,10 @@ def _promises(scratch: Scratch, worker: WorkerMemory) -> Iterator[tuple[str, Pro
         need = need_of(worker, life.plan)
         for where in (HOST, *life.gpus):
             yield where, Promise(worker.name, _outstanding(scratch, where, worker, life, need))
+    elif life is not None and worker.phase is Phase.READY and _grows(life):
+        need = need_of(worker, life.plan)
+        outstanding = _outstanding(scratch, HOST, worker, life, need)
+        yield HOST, Promise(worker.name, min(outstanding, need.later_bytes))
     elif plan is not None and worker.phase is Phase.WAITING and worker.retry_s > scratch.now_s:
         # It had this before, and shall find it again after its backoff. GPUs that are chosen anew at each
         # start are not kept.
@@ -114,6 +118,11 @@ def _promises(scratch: Scratch, worker: WorkerMemory) -> Iterator[tuple[str, Pro
         yield HOST, Promise(worker.name, host_need(scratch, need, gpus) or 0, plan.priority)
         for uuid in gpus:
             yield uuid, Promise(worker.name, need.on(uuid, len(gpus)) or 0, plan.priority)
+
+
+def _grows(life: Life) -> bool:
+    """Say whether a life has a prompt cache that it may still fill."""
+    return life.fit is not None and life.fit.promised_cache_bytes > 0
 
 
 def _outstanding(scratch: Scratch, where: str, worker: WorkerMemory, life: Life, need: Need) -> int:

@@ -51,7 +51,8 @@ def no_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tupl
     wanted = host_need(scratch, need, gpus)
     room = host_room(scratch, worker)
     if wanted is not None and room.lacks(wanted):
-        return f"{format_size(wanted)} of host memory: {room.in_words()} above critical_available"
+        later = f" ({format_size(need.later_bytes)} of it for its prompt cache)" if need.later_bytes else ""
+        return f"{format_size(wanted)} of host memory{later}: {room.in_words()} above critical_available"
     return None
 
 
@@ -63,7 +64,8 @@ def _never(sample: GpuSample, wanted: int) -> str:
 def _by_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> tuple[str, ...] | str:
     """Choose the fullest GPUs that have the room; where the need is not known, the emptiest.
 
-    One on which another worker starts or stops comes last: its turn has to be waited for.
+    One on which another worker starts or stops comes last: its turn has to be waited for. Behind them come
+    those on which it ran out of memory itself.
     """
     count, need = plan.gpus.count, awaited(scratch, worker, plan)
     usable = [one for one in scratch.snapshot.gpus if _usable(scratch, one)]
@@ -77,7 +79,9 @@ def _by_room(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> tuple[
         return _too_full(need, known, count, len(fitting))
     busy = {uuid: scratch.busy_gpu((uuid,), MOVING_MEMORY, but="") is not None for uuid in fitting}
     best = 1 if need.vram_bytes is not None else -1
-    return tuple(sorted(fitting, key=lambda uuid: (busy[uuid], best * known[uuid], uuid))[:count])
+    spent = worker.starved_gpus  # where others took what it needed, or it took more than anybody knew
+    order = {uuid: (uuid in spent, busy[uuid], best * known[uuid], uuid) for uuid in fitting}
+    return tuple(sorted(fitting, key=order.__getitem__)[:count])
 
 
 def _usable(scratch: Scratch, sample: GpuSample) -> bool:

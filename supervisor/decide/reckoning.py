@@ -6,7 +6,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.decide.ladder import on_cpu, settings_on
+from supervisor.decide.ladder import on_cpu, plan_on
 from supervisor.decide.ledger import Room, gpu_room, host_room, pinned
 from supervisor.decide.needs import key_of, reckoned_fit
 from supervisor.decide.scratch import Scratch
@@ -36,20 +36,25 @@ def reckon(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> WorkerMe
     """Ask what a llama.cpp server needs: once before each start, and anew where something has changed."""
     if worker.retry_s > scratch.now_s or not is_llama_server(plan.preset, plan.command):
         return worker
-    settings = settings_on(plan, worker.rung)
-    auto = _is_chosen(settings)
+    started = plan_on(worker, plan)
+    auto = _is_chosen(started.settings)
     place = _place(scratch, worker, plan, auto=auto)
     if place is None:
         return worker
     past = worker.reckoning
-    asked = Reckoning(key_of(plan, settings), scratch.now_s, worker.lives, place.gpus, place.shares)
+    asked = Reckoning(key_of(started), scratch.now_s, worker.lives, place.gpus, place.shares)
     if past is not None:
         enough = past.answered or not auto or is_under_way(scratch, worker)
-        if enough and asked == replace(past, asked_s=asked.asked_s, answered=False, fits=(), missing=None):
+        if enough and asked == _question(past, asked.asked_s):
             return worker
         asked = replace(asked, missing=past.missing)  # as it was told
-    scratch.do(Reckon(worker.name, asked.asked_s, plan, settings, place.shares, "it is to start"))
+    why = "it is to start"
+    scratch.do(Reckon(worker.name, asked.asked_s, started, started.settings, place.shares, why))
     return scratch.put(replace(worker, reckoning=asked, due_s=scratch.now_s + ANSWER_S))
+
+
+def _question(past: Reckoning, asked_s: float) -> Reckoning:
+    return Reckoning(past.key, asked_s, past.lives, past.gpus, past.shares)
 
 
 def hear_reckoned(scratch: Scratch, news: Reckoned) -> str | None:
@@ -60,7 +65,7 @@ def hear_reckoned(scratch: Scratch, news: Reckoned) -> str | None:
         return None
     if news.missing is not None and news.missing != past.missing:
         scratch.tell(Notice("info", "model not reckoned", news.missing, worker=worker.name))
-    answered = replace(past, answered=True, fits=news.fits, missing=news.missing)
+    answered = replace(past, answered=True, fits=news.fits, missing=news.missing, rungs=news.rungs)
     scratch.put(replace(worker, reckoning=answered))
     return worker.name
 
@@ -82,22 +87,22 @@ def choose_fit(
     """
     if not is_llama_server(plan.preset, plan.command):
         return None
-    settings = settings_on(plan, worker.rung)
-    if not _is_chosen(settings):
+    started = plan_on(worker, plan)
+    if not _is_chosen(started.settings):
         return reckoned_fit(worker, plan)
     past = worker.reckoning
     if _place(scratch, worker, plan, auto=True) is None:
         return "GPUs to be read"
-    if past is None or past.key != key_of(plan, settings) or not past.fits:
+    if past is None or past.key != key_of(started) or not past.fits:
         return UNDER_WAY
     rooms = [_room(scratch, worker, uuid) for uuid in (past.gpus if gpus is None else gpus)]
     unread = next((room for room in rooms if not isinstance(room.left_bytes, int)), None)
     if unread is not None:
-        return f"room for {_names(settings)} to be chosen: {unread.in_words()}"
+        return f"room for {_names(started)} to be chosen: {unread.in_words()}"
     fitting = [fit for fit in past.fits if next(_short(scratch, worker, fit, rooms), None) is None]
     if not fitting:
         least = next(_short(scratch, worker, past.fits[-1], rooms))
-        return f"{least}, at the least that can be chosen for {_names(settings)}"
+        return f"{least}, at the least that can be chosen for {_names(started)}"
     return next((fit for fit in fitting if _is_less(fit, worker)), fitting[-1])
 
 
@@ -128,8 +133,8 @@ def _is_chosen(settings: Mapping[str, Setting]) -> bool:
     return any(is_auto(name, value) for name, value in settings.items())
 
 
-def _names(settings: Mapping[str, Setting]) -> str:
-    return " and ".join(name for name, value in settings.items() if is_auto(name, value))
+def _names(plan: WorkerPlan) -> str:
+    return " and ".join(name for name, value in plan.settings.items() if is_auto(name, value))
 
 
 def _place(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, *, auto: bool) -> _Place | None:
@@ -138,7 +143,7 @@ def _place(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, *, auto: bo
     Where no GPU is known, written layers are reckoned as on one: there are others than NVIDIA's.
     """
     choice, seen = plan.gpus, scratch.snapshot
-    if choice.kind == "none" or on_cpu(plan, worker.rung):
+    if choice.kind == "none" or on_cpu(worker, plan):
         return _Place((), ())
     if choice.kind == "auto":
         return _Place((), (1,) * choice.count)
@@ -172,5 +177,6 @@ def _short(scratch: Scratch, worker: WorkerMemory, fit: Fit, rooms: list[Room]) 
         if room.lacks(with_spare):
             yield f"{format_size(with_spare)} on a GPU: {room.in_words()}"
     in_ram, room = _in_ram(fit), host_room(scratch, worker)
-    if in_ram is not None and room.lacks(in_ram):
-        yield f"{format_size(in_ram)} of host memory: {room.in_words()} above critical_available"
+    in_all = None if in_ram is None else in_ram + fit.promised_cache_bytes
+    if in_all is not None and room.lacks(in_all):
+        yield f"{format_size(in_all)} of host memory: {room.in_words()} above critical_available"

@@ -10,7 +10,7 @@ from supervisor.decide.ladder import rung_above
 from supervisor.decide.lifecycle import Event
 from supervisor.decide.restarts import delay_s, failures_of, misconfigured, spend, with_failures
 from supervisor.decide.scratch import Scratch
-from supervisor.decide.stopping import KILL_AGAIN_S
+from supervisor.decide.stopping import KILL_AGAIN_S, RESTS
 from supervisor.model.action import Forget, Kill, Notice
 from supervisor.model.memory import After, Budget, GpuMemory, LastRestart, Life, Stop, WorkerMemory
 from supervisor.model.phase import Cause, GpuState, Phase
@@ -156,10 +156,11 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
         scratch.put(worker)
         scratch.tell(_ended(worker, life, begun, "removed"))
         return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None))
-    if begun.then is After.REST or not worker.wanted or scratch.stopping:
+    if begun.then in RESTS or not worker.wanted or scratch.stopping:
+        done = begun.reason if begun.then is After.DONE else None
         scratch.put(worker)
-        scratch.tell(_ended(worker, life, begun, "stopped"))
-        return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None))
+        scratch.tell(_ended(worker, life, begun, "stopped" if done is None else "done"))
+        return scratch.put(replace(scratch.step(worker, Event.REST), incident=None, down_for=None, done=done))
     last = LastRestart(begun.cause, begun.reason, scratch.snapshot.wall_s)
     worker = replace(worker, last=last)
     held = begun.reason if begun.then is After.HOLD else None
@@ -168,7 +169,7 @@ def finish(scratch: Scratch, worker: WorkerMemory, life: Life, begun: Stop) -> W
     elif held is None:
         worker = replace(worker, retry_s=now_s)
     if begun.cause is Cause.LADDER:
-        worker = replace(worker, rung=rung_above(life.plan, worker.rung))
+        worker = replace(worker, rung=rung_above(worker, life.plan))
     if held is not None:
         return hold(scratch, worker, held, begun.cause)
     by_cause = {**worker.restarts_by, begun.cause: worker.restarts_by.get(begun.cause, 0) + 1}

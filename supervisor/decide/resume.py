@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from supervisor.model.memory import HostMemory, Life, Memory, WorkerMemory
+from supervisor.model.memory import AlertsMemory, HostMemory, Life, Memory, WorkerMemory
 from supervisor.model.phase import Cause, Phase
 
 
@@ -15,7 +15,8 @@ def resume(memory: Memory, now_s: float) -> Memory:
     breach has to be seen by one daemon. Whoever was stopped because it ended is wanted again.
     """
     workers = {name: _resume(worker, now_s) for name, worker in memory.workers.items()}
-    return Memory(memory.instance, workers, _host(workers, now_s), memory.gpus)
+    alerts = replace(memory.alerts, judged_s=0.0)
+    return Memory(memory.instance, workers, _host(workers, now_s), memory.gpus, alerts=alerts)
 
 
 def _host(workers: Mapping[str, WorkerMemory], now_s: float) -> HostMemory:
@@ -63,7 +64,8 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
 
 def after_reboot(memory: Memory) -> Memory:
     """Return what outlives the machine's restart: who is held, who is not wanted, and on which rung."""
-    return Memory(memory.instance, {name: lasting(worker) for name, worker in memory.workers.items()})
+    workers = {name: lasting(worker) for name, worker in memory.workers.items()}
+    return Memory(memory.instance, workers, alerts=lasting_alerts(memory.alerts))
 
 
 def lasting(worker: WorkerMemory) -> WorkerMemory:
@@ -76,13 +78,26 @@ def lasting(worker: WorkerMemory) -> WorkerMemory:
         restarts_by=worker.restarts_by,
         last=worker.last,
         held=worker.held,
+        done=worker.done,
         oom_events=worker.oom_events,
         rung=worker.rung,
         footing=worker.footing,
+        made=worker.made,
+        starved_gpus=worker.starved_gpus,
         starved=worker.starved,
         lives=worker.lives,
         learned=worker.learned,
     )
+
+
+def lasting_alerts(alerts: AlertsMemory) -> AlertsMemory:
+    """Return what of the alerts outlives the machine's restart: what fires is not told as new."""
+    firing = {
+        key: replace(one, since_s=0.0, told_s=0.0)
+        for key, one in alerts.active.items()
+        if one.told_s is not None
+    }
+    return AlertsMemory(alerts.rules, firing, alerts.resolved, alerts.begun)
 
 
 def _phase_after_reboot(worker: WorkerMemory) -> Phase:

@@ -71,7 +71,7 @@ class Scratch:
         phase = move(worker.phase, event)
         if phase is worker.phase:
             return worker
-        return self.put(replace(worker, phase=phase, since_s=self.now_s, waits_for=None))
+        return self.put(replace(worker, phase=phase, since_s=self.now_s, waits_for=None, done=None))
 
     def sighting(self, worker: WorkerMemory) -> Sighting | None:
         """Return what was seen of this life of the worker, if anything was."""

@@ -5,13 +5,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from supervisor.decide.age import draw_max_age
-from supervisor.decide.ladder import begin_anew, on_cpu, settings_on
+from supervisor.decide.ladder import begin_anew, on_cpu, plan_on
 from supervisor.decide.lifecycle import GOING, MOVING_MEMORY, Event
+from supervisor.decide.mapped import tell_of_weights
 from supervisor.decide.placement import because, choose_gpus, no_room
 from supervisor.decide.reckoning import UNDER_WAY, choose_fit, is_under_way, reckon
 from supervisor.decide.reclaim import residuals
 from supervisor.decide.scratch import Scratch
-from supervisor.decide.stopping import Order, stop
+from supervisor.decide.stopping import RESTS, Order, stop
 from supervisor.model.action import Launch, Notice, Probe
 from supervisor.model.fit import Fit
 from supervisor.model.headroom import effective_available
@@ -60,7 +61,7 @@ def _admit_one(scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan) -> bool
     if is_under_way(scratch, worker):  # some milliseconds, so nobody is told
         scratch.put(replace(worker, waits_for=worker.waits_for or UNDER_WAY))
         return False
-    gpus = () if on_cpu(plan, worker.rung) else gpus
+    gpus = () if on_cpu(worker, plan) else gpus
     why = gpus if isinstance(gpus, str) else waits_for(scratch, worker, plan, gpus or ())
     if why is None and not isinstance(gpus, str):
         fit = choose_fit(scratch, worker, plan, gpus)
@@ -132,7 +133,7 @@ def launch(
     scratch: Scratch, worker: WorkerMemory, plan: WorkerPlan, gpus: tuple[str, ...] | None, fit: Fit | None
 ) -> None:
     """Begin a life, with what was chosen for it."""
-    now_s = scratch.now_s
+    now_s, started = scratch.now_s, plan_on(worker, plan)
     # With the time in it, a worker that was removed and comes back has no run of an old name.
     run = f"{scratch.memory.instance}-{worker.name}-{worker.lives + 1}-{int(now_s * 1000)}"
     life = Life(
@@ -140,7 +141,7 @@ def launch(
         plan=plan,
         launched_s=now_s,
         launched_wall_s=scratch.snapshot.wall_s,
-        settings={**settings_on(plan, worker.rung), **({} if fit is None else fit.settings)},
+        settings={**started.settings, **({} if fit is None else fit.settings)},
         fit=fit,
         rung=worker.rung,
         gpus=gpus or (),
@@ -154,7 +155,8 @@ def launch(
         replace(worker, life=life, lives=worker.lives + 1, held=None, waits_for=None, peak_memory_bytes=0)
     )
     scratch.ledger = None  # it is promised what it has not taken yet
-    scratch.do(Launch(worker.name, run, plan, life.settings, gpus, why_launched(worker)))
+    tell_of_weights(scratch, worker, plan, fit)
+    scratch.do(Launch(worker.name, run, started, life.settings, gpus, why_launched(worker)))
 
 
 def why_launched(worker: WorkerMemory) -> str:
@@ -230,7 +232,7 @@ def down_by_our_hand(worker: WorkerMemory) -> bool:
 
     What took it down first decides: one that we restarted and that crashes since is still down by our hand.
     """
-    if worker.phase in GOING and (worker.stop is None or worker.stop.then in {After.REST, After.REMOVE}):
+    if worker.phase in GOING and (worker.stop is None or worker.stop.then in {*RESTS, After.REMOVE}):
         return False
     down = worker.phase in GOING or worker.phase in {Phase.WAITING, Phase.STARTING}
     return down and worker.down_for is not None and worker.down_for not in ACCIDENTS

@@ -23,6 +23,8 @@ LLAMA_DRAIN_PROBE_S: Final = 1.2
 DRAIN_PROBE_TIMEOUT_S: Final = 5.0
 # A tree can grow while it is killed: whatever is still there is killed again this much later.
 KILL_AGAIN_S: Final = 0.25
+# What follows a stop after which it stays stopped.
+RESTS: Final = frozenset({After.REST, After.DONE})
 # Beyond this, people are told that SIGKILL does not end it.
 UNKILLABLE_S: Final = 30.0
 

@@ -5,9 +5,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from supervisor.decide.alerts import judge_alerts
 from supervisor.decide.emergency import watch_host
 from supervisor.decide.endings import exited, launch_failed
 from supervisor.decide.gpus import watch_gpus
+from supervisor.decide.kernel import hear_oom_kill, hear_xid
 from supervisor.decide.ladder import climbs_s
 from supervisor.decide.lifecycle import LIVING
 from supervisor.decide.reckoning import ANSWER_S, hear_reckoned
@@ -26,12 +28,15 @@ from supervisor.model.news import (
     Exited,
     Launched,
     LaunchFailed,
+    LifeNews,
     News,
     Notified,
+    OomKilled,
     Probed,
     Reckoned,
     Reported,
     Shutdown,
+    XidSeen,
 )
 from supervisor.model.phase import Cause, Phase
 from supervisor.model.plan import AfterTarget, NotifyTarget, Plan
@@ -73,11 +78,15 @@ def _conclude(scratch: Scratch) -> Decision:
         scratch.gpus,
         stopping=scratch.stopping,
         hurry=scratch.hurry,
+        alerts=past.alerts,
     )
+    alerts, told = judge_alerts(scratch.plan, memory, scratch.snapshot)
+    if alerts is not past.alerts:
+        memory = replace(memory, alerts=alerts)
     due = [one.due_s for one in scratch.workers.values() if one.phase in LIVING or one.phase is Phase.WAITING]
     due = [at for at in due if at != NEVER_S]
     gone = scratch.stopping and all(_let_go(one) for one in scratch.workers.values())
-    return Decision(tuple(scratch.actions), memory, min(due, default=None), done=gone or scratch.leave)
+    return Decision((*scratch.actions, *told), memory, min(due, default=None), done=gone or scratch.leave)
 
 
 def _let_go(worker: WorkerMemory) -> bool:
@@ -131,9 +140,9 @@ def _times(scratch: Scratch, worker: WorkerMemory) -> list[float]:
         return [now_s + RECLAIM_POLL_S]
     times: list[float | None] = []
     if worker.phase is Phase.STARTING:
-        times = _starting_times(life)
+        times = [*_starting_times(life), _sample_s(life, now_s)]
     elif worker.phase is Phase.READY:
-        times = _ready_times(worker, life, now_s)
+        times = [*_ready_times(worker, life, now_s), _sample_s(life, now_s)]
     elif begun is not None and worker.phase is Phase.DRAINING:
         times = [life.probe_due_s, begun.drain_by_s]
     elif begun is not None and worker.phase is Phase.KILLING:
@@ -143,12 +152,17 @@ def _times(scratch: Scratch, worker: WorkerMemory) -> list[float]:
     return [at for at in times if at is not None]
 
 
+def _sample_s(life: Life, now_s: float) -> float | None:
+    """Return when its memory is to be read before the next look; one that fails then waits for that look."""
+    return life.sample_s if life.sample_s is not None and life.sample_s > now_s else None
+
+
 def _starting_times(life: Life) -> list[float | None]:
     if life.identity is None:
         return [life.start_by_s]  # nobody can be asked or seen before it is launched
     target = life.plan.ready
     after_s = life.launched_s + target.delay_s if isinstance(target, AfterTarget) else None
-    return [life.start_by_s, after_s, life.probe_due_s, life.sample_s]
+    return [life.start_by_s, after_s, life.probe_due_s]
 
 
 def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float | None]:
@@ -162,11 +176,11 @@ def _ready_times(worker: WorkerMemory, life: Life, now_s: float) -> list[float |
     pending_s = None if worker.pending is None else now_s + LOOK_AGAIN_S
     health, sent_s = life.plan.health, life.probe_sent_s
     lost_s = None if health is None or sent_s is None else lost_by_s(health, sent_s) + 0.001
-    return [life.probe_due_s, life.sample_s, aged_s, climb_s, silent_s, pending_s, lost_s]
+    return [life.probe_due_s, aged_s, climb_s, silent_s, pending_s, lost_s]
 
 
 def _hear(scratch: Scratch, news: News) -> str | None:
-    """Take one piece of news; return the worker that it is about."""
+    """Take one piece of news; return the worker that is to be judged for it."""
     if isinstance(news, Asked):
         obey(scratch, news)
         return None
@@ -175,22 +189,31 @@ def _hear(scratch: Scratch, news: News) -> str | None:
         return None
     if isinstance(news, Reckoned):
         return hear_reckoned(scratch, news)
+    if isinstance(news, XidSeen):
+        hear_xid(scratch, news)
+        return news.worker
     worker = scratch.workers.get(news.worker)
     if worker is None or worker.life is None or worker.life.run != news.run:
         return None  # of a life that is over
+    _hear_of_life(scratch, worker, worker.life, news)
+    return news.worker
+
+
+def _hear_of_life(scratch: Scratch, worker: WorkerMemory, life: Life, news: LifeNews) -> None:
     if isinstance(news, Launched):
-        _launched(scratch, worker, worker.life, news)
+        _launched(scratch, worker, life, news)
     elif isinstance(news, LaunchFailed):
         launch_failed(scratch, worker, news)
     elif isinstance(news, Exited):
-        exited(scratch, worker, worker.life, news)
+        exited(scratch, worker, life, news)
+    elif isinstance(news, OomKilled):
+        hear_oom_kill(scratch, worker, life, news)
     elif isinstance(news, Probed):
         _probed(scratch, worker, news)
     elif isinstance(news, Reported):
-        hear_report(scratch, worker, worker.life, news)
+        hear_report(scratch, worker, life, news)
     else:
-        _notified(scratch, worker, worker.life, news)
-    return news.worker
+        _notified(scratch, worker, life, news)
 
 
 def _launched(scratch: Scratch, worker: WorkerMemory, life: Life, news: Launched) -> None:

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from supervisor.decide.lifecycle import GOING, Event
 from supervisor.decide.scratch import Scratch
-from supervisor.decide.stopping import Order, hasten, stop
+from supervisor.decide.stopping import RESTS, Order, hasten, stop
 from supervisor.model.action import Notice
 from supervisor.model.memory import After, Life, Pending, WorkerMemory
 from supervisor.model.news import Asked, Shutdown
@@ -38,7 +38,7 @@ def _start(scratch: Scratch, worker: WorkerMemory) -> None:
     worker = scratch.put(replace(worker, wanted=True))
     if worker.phase is Phase.STOPPED:
         scratch.step(scratch.put(replace(worker, retry_s=scratch.now_s)), Event.WANTED)
-    elif worker.phase in GOING and worker.stop is not None and worker.stop.then is After.REST:
+    elif worker.phase in GOING and worker.stop is not None and worker.stop.then in RESTS:
         scratch.put(replace(worker, stop=replace(worker.stop, then=After.RESTART)))
 
 
@@ -83,6 +83,8 @@ def _reset(scratch: Scratch, worker: WorkerMemory) -> None:
         oom_events=0,
         rung=0,
         footing=None,
+        made=(),
+        starved_gpus=(),
         above_cap_lives=0,
         retry_s=scratch.now_s,
         waits_for=None,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from supervisor.model.verdict import Death, Verdict
+from supervisor.model.xid import HARDWARE
 
 LINE_CHARACTERS: Final = 200  # quoted, of the line that tells
 _LOOKED_AT: Final = 500  # characters of a line: a worker may print anything
@@ -32,8 +33,8 @@ _WORDS: Final[_Table] = (
             "Invalid access of peer GPU memory over nvlink or a hardware error",
             "CUDA error: hardware stack error",
         ),
-        # Only those of the hardware: 13, 31, 43, 45, 68 and 109 are the application's own.
-        (r"NVRM: Xid \([^)]{1,40}\): (?:48|62|63|64|74|79|92|94|95|119|120|140)\b",),
+        # Only those of the hardware: others are the application's own.
+        (rf"NVRM: Xid \([^)]{{1,40}}\): (?:{'|'.join(map(str, HARDWARE))})\b",),
     ),
     (
         Death.POISONED,

@@ -15,6 +15,7 @@ from supervisor.llama.fit import Need, need
 from supervisor.llama.model import Model
 from supervisor.llama.room import GpuRoom, Room, gpu_room_bytes, memory_room_bytes, threads_of
 from supervisor.llama.settings import DEFAULT_CACHE_RAM_BYTES, Settings
+from supervisor.llama.shape import Shape
 from supervisor.model.quantity import format_size
 from supervisor.model.reading import Missing
 
@@ -110,8 +111,13 @@ def _shapes(model: Model, contexts: Sequence[int], wanted: Wanted) -> Iterator[t
         yield from ((ctx, wanted.cache_type) for ctx in contexts)
         return
     yield from ((ctx, "f16") for ctx in contexts)
-    if not (model.shape.key_length % _BLOCK or model.shape.value_length % _BLOCK):
+    if takes_q8_0(model.shape):
         yield contexts[-1], "q8_0"
+
+
+def takes_q8_0(shape: Shape) -> bool:
+    """Say whether the heads of a model are whole blocks of q8_0, as llama.cpp wants them for a KV cache."""
+    return not (shape.key_length % _BLOCK or shape.value_length % _BLOCK)
 
 
 def _with(base: Settings, n_gpu_layers: int, ctx: int, cache: str, *, shares: tuple[float, ...]) -> Settings:

@@ -7,9 +7,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from supervisor.llama.settings import Settings
+from supervisor.llama.settings import DEFAULT_CACHE_RAM_BYTES, Settings
 
 _ALL_LAYERS: Final = 1 << 20
+# One input of theirs has to fit a micro-batch: tools/server refuses a longer one.
+_EMBEDDING: Final = (
+    *("--embedding", "--embeddings", "LLAMA_ARG_EMBEDDINGS"),
+    *("--rerank", "--reranking", "LLAMA_ARG_RERANKING"),
+)
 _ON: Final = frozenset({"on", "enabled", "true", "1"})
 _SWITCHED: Final = _ON | {"off", "disabled", "false", "0", "auto"}
 _MOST_DIGITS: Final = 9
@@ -31,6 +36,7 @@ _VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "load_mode": ("-lm", "--load-mode", "LLAMA_ARG_LOAD_MODE"),
     "fit": ("-fit", "--fit", "LLAMA_ARG_FIT"),
     "device": ("-dev", "--device", "LLAMA_ARG_DEVICE"),
+    "cache_ram": ("-cram", "--cache-ram", "LLAMA_ARG_CACHE_RAM"),  # MiB
 }
 _SWITCHES: Final[Mapping[str, tuple[str, str]]] = {
     "--mmap": ("mmap", "on"),
@@ -72,6 +78,8 @@ class Server(Struct, frozen=True):
     model: Path
     mmproj: Path | None
     settings: Settings
+    is_cache_ram_written: bool = False  # else the prompt cache is as large as nobody has asked for
+    embeds: bool = False
 
 
 class NotReckonedError(ValueError):
@@ -83,7 +91,7 @@ def read_server(
 ) -> Server:
     """Read a filled command, flags before `LLAMA_ARG_*`; `shares` is what its GPUs would get of the layers.
 
-    Without GPUs no layer is on one. The prompt cache is left out. Raises NotReckonedError where the server
+    Without GPUs no layer is on one. Raises NotReckonedError where the server
     fits itself to what is free (no -ngl or -c, and --fit on), loads no file, or does what is not reckoned.
     """
     odd = next((word for word in (*command, *environment) if word.partition("=")[0] in _NOT_RECKONED), None)
@@ -97,6 +105,8 @@ def read_server(
         directory / told["model"],
         None if mmproj is None else directory / mmproj,
         _settings(told, tuple(map(float, shares))),
+        is_cache_ram_written="cache_ram" in told,
+        embeds=any(word in _EMBEDDING for word in (*command, *environment)),
     )
 
 
@@ -135,7 +145,7 @@ def _settings(told: Mapping[str, str], shares: tuple[float, ...]) -> Settings:
         else _whole(told, "cpu_moe_layers", 0),
         swa_full=_is_on(told, "swa_full", default=False),
         mmap=_is_on(told, "mmap", default=True) and told.get("load_mode", "auto") in {"auto", "mmap"},
-        cache_ram_bytes=0,
+        cache_ram_bytes=_cache_ram(told),
         shares=shares,
     )
     return settings if settings.n_gpu_layers else replace(settings, shares=())
@@ -160,6 +170,12 @@ def _ctx(told: Mapping[str, str]) -> int:
     if ctx == 0 and told.get("fit", "on") in _ON:
         raise NotReckonedError("without --ctx-size it fits itself to what is free")
     return ctx
+
+
+def _cache_ram(told: Mapping[str, str]) -> int:
+    """Return how large the prompt cache may grow; without a limit (-1) it counts as by default."""
+    size = _whole(told, "cache_ram", -1)
+    return DEFAULT_CACHE_RAM_BYTES if size < 0 else size << 20
 
 
 def _whole(told: Mapping[str, str], name: str, default: int) -> int:

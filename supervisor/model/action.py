@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.alert import AlertStatus
 from supervisor.model.news import Purpose
 from supervisor.model.phase import Cause
 from supervisor.model.plan import ProbeTarget, Setting, WorkerPlan
@@ -84,6 +85,19 @@ class Advise(Struct, frozen=True, tag="advise"):
     reason: str
 
 
+class Alert(Struct, frozen=True, tag="alert"):
+    """Tell the receivers of alerts: one fires, still does, or is resolved."""
+
+    alert: AlertStatus
+    reason: str
+    again: bool = False
+
+    @property
+    def worker(self) -> str | None:
+        """The worker that it is about, if any."""
+        return self.alert.worker
+
+
 class Notice(Struct, frozen=True, tag="notice"):
     """Tell people: one line of log, and where `incident` is named, one entry of its timeline.
 
@@ -101,4 +115,4 @@ class Notice(Struct, frozen=True, tag="notice"):
     fields: Mapping[str, Field] = {}
 
 
-Action = Launch | Signal | Kill | Forget | Probe | Reckon | Advise | Notice
+Action = Launch | Signal | Kill | Forget | Probe | Reckon | Advise | Alert | Notice

@@ -6,6 +6,7 @@ from typing import Final
 from msgspec import Struct
 
 from supervisor.model.plan import Setting
+from supervisor.model.rungs import Rungs
 
 AUTO: Final = "auto"
 AUTO_SETTINGS: Final = ("n_gpu_layers", "ctx")
@@ -18,7 +19,8 @@ GPU_RESERVE_BYTES: Final = 1 << 30
 class Fit(Struct, frozen=True):
     """One way to start a llama.cpp server: the settings that are `auto`, chosen, and what it then needs.
 
-    `memory_bytes` is what `memory.cap` would count; the prompt cache, which grows later, is not in it.
+    `memory_bytes` is what `memory.cap` would count once it is up; the prompt cache, which grows later, is not
+    in it.
     """
 
     settings: Mapping[str, Setting] = {}
@@ -26,6 +28,13 @@ class Fit(Struct, frozen=True):
     mapped_bytes: int = 0  # weights in RAM, pages of the file
     vram_bytes: tuple[int, ...] = ()  # on each of its GPUs, in their order
     assumed: str | None = None  # why this could not be reckoned, where it is a cautious guess
+    prompt_cache_bytes: int = 0  # as far as it may grow
+    is_cache_written: bool = False  # else its limit is llama-server's own, which nobody has chosen
+
+    @property
+    def promised_cache_bytes(self) -> int:
+        """Return the prompt cache that somebody has asked for."""
+        return self.prompt_cache_bytes if self.is_cache_written else 0
 
 
 class Reckoning(Struct, frozen=True):
@@ -39,6 +48,7 @@ class Reckoning(Struct, frozen=True):
     answered: bool = False
     fits: tuple[Fit, ...] = ()  # best first; one where nothing is to be chosen
     missing: str | None = None  # why it could not be reckoned
+    rungs: Rungs = Rungs()  # what may follow where it runs out of memory, and no ladder is written
 
 
 def is_llama_server(preset: str | None, command: Sequence[str]) -> bool:

@@ -6,11 +6,14 @@ from enum import StrEnum
 from msgspec import Struct
 
 from supervisor.model.action import Action
+from supervisor.model.alert import AlertStatus
 from supervisor.model.fit import Fit, Reckoning
+from supervisor.model.news import OomKilled, XidSeen
 from supervisor.model.phase import Cause, Phase, Pressure
-from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.plan import AlertRule, Setting, WorkerPlan
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.report import Report, Words
+from supervisor.model.rungs import MadeRung
 from supervisor.model.serving import SlotProgress
 from supervisor.model.snapshot import Identity
 from supervisor.model.trend import Trend
@@ -21,6 +24,7 @@ class After(StrEnum):
 
     RESTART = "restart"
     REST = "rest"  # stays stopped
+    DONE = "done"  # stays stopped too: its work is done
     HOLD = "hold"
     REMOVE = "remove"  # it is no longer in the configuration
 
@@ -121,6 +125,8 @@ class Life(Struct, frozen=True):
     reported_s: float | None = None
     told: Told = Told()
     words: Words | None = None  # what its guard was last told
+    xid: XidSeen | None = None  # the last that the kernel's log has of it, or of a GPU that it uses
+    oom_kill: OomKilled | None = None  # the last of its tree that the kernel's log has
 
 
 class Stop(Struct, frozen=True):
@@ -172,7 +178,7 @@ class WorkerMemory(Struct, frozen=True):
     name: str
     phase: Phase = Phase.WAITING
     since_s: float = 0.0
-    wanted: bool = True  # False once an operator has stopped it
+    wanted: bool = True  # False once an operator has stopped it, or its work is done
     life: Life | None = None
     stop: Stop | None = None
     lives: int = 0
@@ -191,16 +197,28 @@ class WorkerMemory(Struct, frozen=True):
     pending: Pending | None = None
     waits_for: str | None = None
     held: str | None = None
+    done: str | None = None  # how it ended, while it is stopped because its work is done
     oom_events: int = 0  # since its ladder was begun
     rung: int = 0
+    made: tuple[MadeRung, ...] = ()  # its ladder as far as it came, where none is written
+    starved_gpus: tuple[str, ...] = ()  # UUIDs on which it ran out of memory since its ladder was begun
     footing: Footing | None = None
     incident: str | None = None  # open until the successor is ready
     down_for: Cause | None = None  # what took it down first, until it is ready again or rests
     due_s: float = 0.0  # nothing is to be judged before this unless something was read or happened
 
 
+class LastXid(Struct, frozen=True):
+    """The last Xid of a GPU: its code, what its line said, and when (Unix time)."""
+
+    code: int
+    text: str
+    wall_s: float
+    seq: int  # of its line in the kernel's log: what is no newer was counted
+
+
 class GpuMemory(Struct, frozen=True):
-    """One GPU, as far as it must be remembered."""
+    """One GPU, as far as it must be remembered; by PCI address where the driver does not list it."""
 
     pressure: Pressure = Pressure.NORMAL
     known: bool = False  # its memory could be read when it was last looked at
@@ -211,6 +229,9 @@ class GpuMemory(Struct, frozen=True):
     until_reset: bool = False  # quarantined until an operator resets a worker on it
     hot: bool = False
     near_power_s: float | None = None  # when it was last near its power limit; None: not lately
+    xids: int = 0  # in this boot, as far as a daemon was there to read of them
+    last_xid: LastXid | None = None
+    xids_told_s: Mapping[int, float] = {}  # when each code was last told: some come a thousand times a second
 
 
 class HostMemory(Struct, frozen=True):
@@ -225,6 +246,29 @@ class HostMemory(Struct, frozen=True):
     helpless: bool = False  # told that there is nothing left to end
 
 
+class AlertMemory(Struct, frozen=True):
+    """A rule that holds of one subject: pending until it was told. `number` is of all that ever began."""
+
+    rule: str
+    number: int
+    since_s: float
+    since_wall_s: float
+    worker: str | None = None
+    gpu: str | None = None
+    told_s: float | None = None  # when it was last told that it fires; None: it is pending
+
+
+class AlertsMemory(Struct, frozen=True):
+    """Every alert, as far as it must be remembered. All but `judged_s` changes with steps only."""
+
+    rules: tuple[AlertRule, ...] = ()  # by which it was last judged
+    active: Mapping[str, AlertMemory] = {}  # by rule and subject
+    resolved: tuple[AlertStatus, ...] = ()  # the last ones, for showing
+    begun: int = 0
+    judged_s: float = 0.0
+    full: bool = False  # told that there are more than are followed
+
+
 class Memory(Struct, frozen=True):
     """All of it."""
 
@@ -234,6 +278,7 @@ class Memory(Struct, frozen=True):
     gpus: Mapping[str, GpuMemory] = {}
     stopping: bool = False  # the daemon is ending
     hurry: bool = False
+    alerts: AlertsMemory = AlertsMemory()
 
 
 class Decision(Struct, frozen=True):

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from supervisor.model.fit import Fit
 from supervisor.model.report import Report
+from supervisor.model.rungs import Rungs
 from supervisor.model.serving import Serving
 from supervisor.model.snapshot import Identity
 from supervisor.model.verdict import Verdict
@@ -43,6 +44,35 @@ class Exited(Struct, frozen=True, tag="exited"):
     detail: str = ""  # what else is known of the end, in words
     counters: Mapping[str, int] = {}  # memory.events of its cgroup in this life
     verdict: Verdict | None = None  # by its last lines, where nobody had asked it to end
+
+
+class XidSeen(Struct, frozen=True, tag="xid-seen"):
+    """The kernel's log has an Xid of a GPU. `pid` is evidence, and is never signalled."""
+
+    code: int
+    text: str
+    bus_id: str
+    seq: int  # of its line, the last of `count`: it counts up within a boot
+    at_s: float
+    gpu: str | None = None  # UUID; None where no GPU is known at `bus_id`
+    pid: int | None = None
+    worker: str | None = None  # whose tree the pid is of, and which life
+    run: str | None = None
+    count: int = 1  # the same came so often
+
+
+class OomKilled(Struct, frozen=True, tag="oom-killed"):
+    """The kernel's log says that its OOM killer has ended a process of the worker's tree."""
+
+    worker: str
+    run: str
+    pid: int
+    name: str
+    at_s: float
+    scope: str | None = None  # whose memory there was not enough of, in words
+    anon_bytes: int | None = None
+    file_bytes: int | None = None
+    shmem_bytes: int | None = None
 
 
 class Probed(Struct, frozen=True, tag="probed"):
@@ -87,6 +117,7 @@ class Reckoned(Struct, frozen=True, tag="reckoned"):
     asked_s: float  # when: the answer to another question is none
     fits: tuple[Fit, ...] = ()
     missing: str | None = None  # why it could not be reckoned
+    rungs: Rungs = Rungs()  # where no ladder is written
 
 
 class Asked(Struct, frozen=True, tag="asked"):
@@ -106,4 +137,6 @@ class Shutdown(Struct, frozen=True, tag="shutdown"):
     leave: bool = False  # the workers run on, and the next daemon adopts them
 
 
-News = Launched | LaunchFailed | Exited | Probed | Notified | Reported | Reckoned | Asked | Shutdown
+KernelNews = XidSeen | OomKilled
+LifeNews = Launched | LaunchFailed | Exited | OomKilled | Probed | Notified | Reported  # of one life
+News = LifeNews | XidSeen | Reckoned | Asked | Shutdown

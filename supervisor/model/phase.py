@@ -50,6 +50,16 @@ class Pressure(StrEnum):
     EXTREME = "extreme"
 
 
+class Throttle(StrEnum):
+    """Why the clocks of a GPU are held down."""
+
+    SW_POWER_CAP = "sw-power-cap"  # its power limit
+    HW_SLOWDOWN = "hw-slowdown"  # by the hardware, for one of the two last reasons, or for its own
+    SW_THERMAL = "sw-thermal"
+    HW_THERMAL = "hw-thermal"
+    HW_POWER_BRAKE = "hw-power-brake"  # from outside, by the power supply say
+
+
 class GpuState(StrEnum):
     """Whether a GPU can be asked and trusted."""
 

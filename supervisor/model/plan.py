@@ -5,6 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from supervisor.model.alert import Severity
+from supervisor.model.condition import Condition
+
 
 class HttpTarget(Struct, frozen=True, tag="http"):
     """Good when a GET of `url` answers 200."""
@@ -96,12 +99,16 @@ class BreachRule(Struct, frozen=True):
 
 
 class RestartRule(Struct, frozen=True):
-    """Backoff from `first_s`, doubling to `max_s`; held after `starts` failures within `within_s`."""
+    """Backoff from `first_s`, doubling to `max_s`; held after `starts` failures within `within_s`.
+
+    `on` `failure`: who ends by itself with status 0 is done, and is not started again.
+    """
 
     first_s: float = 1.0
     max_s: float = 300.0
     starts: int = 5
     within_s: float = 600.0
+    on: Literal["always", "failure"] = "always"
 
 
 class GpuChoice(Struct, frozen=True):
@@ -155,6 +162,7 @@ class WorkerPlan(Struct, frozen=True):
     restart: RestartRule = RestartRule()
     settings: Mapping[str, Setting] = {}
     ladder: tuple[Mapping[str, Setting], ...] = ()
+    makes_ladder: bool = True  # of a llama.cpp server, where none is written; an empty one is none
     climb_after_s: float | None = None  # one rung back up when healthy for so long
     after: tuple[str, ...] = ()  # base names; all replicas of each must be ready
 
@@ -195,20 +203,21 @@ class GpuPlan(Struct, frozen=True):
 
 
 class AlertRule(Struct, frozen=True):
-    """One alert: `when` is an expression over readings, true for `for_s`."""
+    """One alert: `when` as it was written, read as `condition`, true for `for_s`."""
 
     name: str
     when: str
+    condition: Condition
     for_s: float = 0.0
-    severity: str = "warning"
+    severity: Severity = "warning"
     runbook: str | None = None
 
 
 class WebhookNotify(Struct, frozen=True, tag="webhook"):
     """POST alerts to `webhook`."""
 
-    webhook: str
-    format: str = "alertmanager"
+    webhook: str  # its path may hold a secret: never shown
+    format: Literal["alertmanager", "json", "slack"] = "alertmanager"
 
 
 class CommandNotify(Struct, frozen=True, tag="command"):
@@ -217,11 +226,15 @@ class CommandNotify(Struct, frozen=True, tag="command"):
     command: tuple[str, ...]
 
 
+Notify = WebhookNotify | CommandNotify
+
+
 class AlertsPlan(Struct, frozen=True):
     """The alerts and whom they are told."""
 
     rules: tuple[AlertRule, ...] = ()
-    notify: tuple[WebhookNotify | CommandNotify, ...] = ()
+    notify: tuple[Notify, ...] = ()
+    repeat_s: float = 14_400.0  # a firing one is told again
 
 
 class WebPlan(Struct, frozen=True):

@@ -1,14 +1,11 @@
 """What was seen in one turn of the loop. Sizes in bytes, times monotonic unless said otherwise."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from msgspec import Struct
 
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import NOT_READ_YET, Missing
-
-Throttle = Literal["sw-power-cap", "hw-slowdown", "sw-thermal", "hw-thermal", "hw-power-brake"]
 
 
 class Identity(Struct, frozen=True):
@@ -27,6 +24,9 @@ class HostSample(Struct, frozen=True):
     memory_available_bytes: int | Missing = NOT_READ_YET
     memory_free_bytes: int | Missing = NOT_READ_YET
     memory_cache_bytes: int | Missing = NOT_READ_YET  # Buffers + Cached - Shmem: the page cache proper
+    memory_per_cpu_bytes: int | Missing = (
+        NOT_READ_YET  # free, on lists of the CPUs; read where memory is short
+    )
     swap_total_bytes: int | Missing = NOT_READ_YET
     swap_free_bytes: int | Missing = NOT_READ_YET
     psi_full_avg10: float | Missing = NOT_READ_YET  # percent of wall time
@@ -57,6 +57,10 @@ class GpuSample(Struct, frozen=True):
     utilization_percent: float | Missing = NOT_READ_YET
     unified: bool = False  # shares the machine's RAM: Jetson, GB10
     processes: tuple[GpuProcess, ...] | Missing = NOT_READ_YET  # C, G and MPS lists united, one entry a pid
+    bus_id: str | Missing = NOT_READ_YET  # `0000:3b:00`, as the kernel's log names it
+    throttle: tuple[Throttle, ...] | Missing = (
+        NOT_READ_YET  # why its clocks are held down; empty: they are not
+    )
 
 
 class Sighting(Struct, frozen=True):

@@ -97,9 +97,12 @@ class WorkerStatus(Struct, frozen=True):
     held: str | None
     run: str | None = None  # changes with each life
     waits_for: str | None = None
+    done: str | None = None  # how it ended, while it is stopped because its work is done
     processes: int = 0
     needs_memory_bytes: int | None = None  # to come up: declared, or learned from its last lives
     needs_vram_bytes: int | None = None
+    needs_prompt_cache_bytes: int | None = None  # of a llama.cpp server: as far as it may grow, later
+    needs_mapped_bytes: int | None = None  # and its weights in RAM, pages of the file
     reported: ReportedStatus | None = None
     restarts_by_cause: Mapping[str, int] = {}
     missing: Mapping[str, str] = {}

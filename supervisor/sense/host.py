@@ -7,6 +7,8 @@ import select
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from supervisor.model.headroom import effective_available
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import HostSample
@@ -29,6 +31,8 @@ SIZES: Final = (
     b"SwapFree",
 )
 SCANS: Final = (b"pgscan_kswapd", b"pgscan_direct", b"pgscan_khugepaged")
+ON_LIST: Final = re.compile(rb"^ +count: +(\d+)$", re.MULTILINE)
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 FULL: Final = re.compile(rb"^full avg10=(\d+\.\d+) ", re.MULTILINE)
 # 100 ms of stall within 1 s, as systemd has it. Without CAP_SYS_RESOURCE a window is a multiple of 2 s.
 TRIGGERS: Final = (b"some 100000 1000000\0", b"some 150000 2000000\0")
@@ -63,6 +67,17 @@ class HostSensor:
             psi_full_avg10=self._stall(),
             pages_scanned=self._scanned(),
         )
+
+    def closer(self, sample: HostSample) -> HostSample:
+        """Read what is free on the lists of the CPUs as well: 0.1 ms, and more the more CPUs there are."""
+        path = self._proc / "zoneinfo"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            found: int | Missing = Missing(f"cannot read {path}: {error.strerror}")
+        else:
+            found = sum(int(count) for count in ON_LIST.findall(data)) * PAGE_BYTES
+        return replace(sample, memory_per_cpu_bytes=found)
 
     def close(self) -> None:
         """Let go of every descriptor."""

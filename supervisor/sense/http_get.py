@@ -1,4 +1,4 @@
-"""One HTTP/1.1 GET on asyncio streams: bounded, without redirects, the connection not kept."""
+"""One HTTP/1.1 request on asyncio streams: bounded, without redirects, the connection not kept."""
 
 import asyncio
 import re
@@ -17,6 +17,14 @@ HEADER: Final = re.compile(
 )
 CHUNK_HEAD_BYTES: Final = 32
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Asked(Struct, frozen=True):
+    """What is asked: a method, and what goes with it; headers are ASCII."""
+
+    method: str
+    headers: tuple[str, ...] = ()
+    body: bytes = b""
 
 
 class Answer(Struct, frozen=True):
@@ -53,6 +61,11 @@ async def get(url: str, body_bytes: int) -> Answer:
     Raises OSError where the server cannot be reached, BadAnswerError where it does not answer in HTTP, and
     ValueError where the URL cannot be read. Waits for ever: the caller sets the deadline.
     """
+    return await exchange(url, Asked("GET"), body_bytes)
+
+
+async def exchange(url: str, asked: Asked, body_bytes: int) -> Answer:
+    """Ask `url` for what is asked; all else is as with `get`."""
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         raise ValueError("cannot read its URL: it must begin with http:// or https:// and name a host")
@@ -60,12 +73,13 @@ async def get(url: str, body_bytes: int) -> Answer:
     context = await asyncio.to_thread(machine_trust) if parts.scheme == "https" else None
     port = parts.port or DEFAULT_PORTS[parts.scheme]
     reader, writer = await asyncio.open_connection(parts.hostname, port, limit=HEAD_BYTES)
+    request = _request(asked, parts) + asked.body
     try:
         if context is None:
-            writer.write(_request(parts))
+            writer.write(request)
             return await _answer(reader, body_bytes)
         decrypted = TlsReader(context, parts.hostname, Link(reader, writer), HEAD_BYTES)
-        await decrypted.begin(_request(parts))
+        await decrypted.begin(request)
         return await _answer(decrypted, body_bytes)
     except asyncio.IncompleteReadError as error:
         raise BadAnswerError("closed the connection in the middle of its answer") from error
@@ -75,15 +89,16 @@ async def get(url: str, body_bytes: int) -> Answer:
         writer.transport.abort()  # neither a goodbye nor a flush is worth waiting for
 
 
-def _request(parts: SplitResult) -> bytes:
+def _request(asked: Asked, parts: SplitResult) -> bytes:
     safe = "/%:=&~+!$,;'@()*?"
     path = quote(parts.path or "/", safe=safe) + (f"?{quote(parts.query, safe=safe)}" if parts.query else "")
     head = (
-        f"GET {path} HTTP/1.1",
+        f"{asked.method} {path} HTTP/1.1",
         f"Host: {parts.netloc.rpartition('@')[2]}",
         "User-Agent: gpu-supervisor",
         "Accept: */*",
         "Connection: close",
+        *asked.headers,
     )
     return "\r\n".join((*head, "", "")).encode("ascii")
 

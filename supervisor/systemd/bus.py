@@ -22,6 +22,7 @@ UNITS: Final = f"{ROOT}/unit/"
 MANAGER: Final = f"{SYSTEMD}.Manager"
 UNIT: Final = f"{SYSTEMD}.Unit"
 SERVICE: Final = f"{SYSTEMD}.Service"
+JOB: Final = f"{SYSTEMD}.Job"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 25.0  # libdbus' own default; a daemon-reload of a big machine takes seconds
@@ -131,7 +132,8 @@ class Systemd:
     async def lost(self) -> str:
         """Wait until the connection is gone; return why."""
         try:
-            await self._bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+            # All who wait share one future: one who is cancelled must not cancel it for the others.
+            await asyncio.shield(self._bus.wait_for_disconnect())  # type: ignore[no-untyped-call]
         except (OSError, EOFError) as error:
             return str(error) or type(error).__name__
         return "it was closed"
@@ -187,7 +189,7 @@ class Systemd:
 
     async def job_type(self, job: str) -> str:
         """Return what a job does: start, stop, restart ..."""
-        return str(await self._property(job, f"{SYSTEMD}.Job", "JobType"))
+        return str(await self._property(job, JOB, "JobType"))
 
     async def job_of(self, unit: str) -> str | None:
         """Return what is being done with a unit: start, stop, restart ...; None for nothing."""

@@ -3,14 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 from starlette.types import Receive, Send
 
-from supervisor.web.mirror import Mirror, Update
+from supervisor.web.mirror import Mirror, Update, utc_now
 from supervisor.web.view import View, changes, merged
 
 CLIENTS: Final = 600
@@ -149,9 +148,8 @@ class Hub:
             self._all(self._heartbeat(view))
 
     def _heartbeat(self, view: View) -> Mapping[str, Any]:
-        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         web = view.web(self._now_s())
-        return {"type": "heartbeat", "at": at, "stale_s": web["stale_s"], "daemon": web["daemon"]}
+        return {"type": "heartbeat", "at": utc_now(), "stale_s": web["stale_s"], "daemon": web["daemon"]}
 
     def _all(self, message: Mapping[str, Any]) -> None:
         text = _text(message)

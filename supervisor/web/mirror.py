@@ -97,7 +97,7 @@ class Mirror:
     async def _ask(self) -> None:
         try:
             status = (await self._link.call("Status", ANSWER_S))["status"]
-            read_s, read_at = self._now_s(), _utc()
+            read_s, read_at = self._now_s(), utc_now()
             events = await self._news()
             alerts = await self._alerts()
             view = view_of(status, alerts, read_s, read_at)
@@ -139,5 +139,6 @@ class Mirror:
             return ()
 
 
-def _utc() -> str:
+def utc_now() -> str:
+    """Return the time as it is shown: ISO 8601, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

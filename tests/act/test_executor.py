@@ -5,20 +5,24 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from supervisor.act.alert_text import Origin
 from supervisor.act.drain_command import DrainCommands
 from supervisor.act.executor import Askers, Executor
+from supervisor.act.herald import Herald
 from supervisor.act.orphans import reap_orphans
 from supervisor.act.prober import Prober
 from supervisor.act.reckoner import Reckoner
 from supervisor.act.worker_logs import WorkerLogs
-from supervisor.model.action import Advise, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Advise, Alert, Forget, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.alert import AlertStatus
 from supervisor.model.memory import Life
 from supervisor.model.news import Exited, LaunchFailed, News, Probed
 from supervisor.model.phase import Pressure
-from supervisor.model.plan import CommandTarget, ProbeTarget, TcpTarget
+from supervisor.model.plan import CommandTarget, ProbeTarget, TcpTarget, WebhookNotify
 from supervisor.model.report import Words
 from supervisor.model.snapshot import Identity
 from support.launching import PATIENCE_S, alive, plan
+from support.receiving import receiving
 
 ORDER = Launch("chat", "run-1", plan("chat", "sleep", "100"), {"port": 8081}, None, "a test")
 NOTICE = Notice("info", "worker started", "it is wanted", worker="chat")
@@ -78,9 +82,10 @@ class _Desk:
         self.logs = WorkerLogs(directory / "log")
         loop = asyncio.get_running_loop()
         self.prober = Prober(DrainCommands(self.logs), self.news.append, loop)
+        self.herald = Herald(Origin("box", ""), (), self.notices.append)
         self.executor = Executor(
             self.launcher,
-            Askers(self.prober, Reckoner(self.news.append, loop)),
+            Askers(self.prober, Reckoner(self.news.append, loop), self.herald),
             self.notices.append,
             self.news.append,
             dry_run=dry_run,
@@ -119,6 +124,19 @@ def test_every_action_goes_to_whom_it_concerns(tmp_path: Path) -> None:
         desk.executor.carry_out([ORDER, NOTICE, advise, stop, kill, forget])
         assert desk.launcher.asked == [ORDER, advise, stop, kill, forget]
         assert desk.notices == [NOTICE]
+
+    _play(tmp_path, scene)
+
+
+def test_an_alert_goes_to_its_receivers(tmp_path: Path) -> None:
+    async def scene(desk: _Desk) -> None:
+        with receiving() as server:
+            desk.herald.tend([WebhookNotify(server.url, "json")], tuple)
+            alert = AlertStatus("GPUHot", "warning", "firing", "GPU 0 is hot", since_wall_s=5.0)
+            desk.executor.carry_out([Alert(alert, alert.summary)])
+            await _until(lambda: bool(server.documents))
+            assert server.alerts() == [("GPUHot", "firing")]
+        assert desk.launcher.asked == []
 
     _play(tmp_path, scene)
 

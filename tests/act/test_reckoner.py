@@ -16,6 +16,7 @@ from supervisor.model.action import Reckon
 from supervisor.model.fit import Fit
 from supervisor.model.news import News, Reckoned
 from supervisor.model.plan import Setting, WorkerPlan
+from supervisor.model.rungs import Rungs
 from support.llama.servers import make_model
 
 COMMAND = ("llama-server", "-m", "tiny.gguf", "-ngl", "{n_gpu_layers}", "-c", "{ctx}")
@@ -58,7 +59,16 @@ def test_what_is_written_is_reckoned_as_it_is(folder: Path) -> None:
     assert answer == Reckoned(
         "chat",
         7.0,
-        (Fit({}, found.host.own_bytes, found.host.weights_bytes, (found.devices[0].total_bytes,)),),
+        (
+            Fit(
+                {},
+                found.host.own_bytes,
+                found.host.weights_bytes,
+                (found.devices[0].total_bytes,),
+                prompt_cache_bytes=8 << 30,
+            ),
+        ),
+        rungs=answer.rungs,
     )
 
 
@@ -117,3 +127,48 @@ def test_impossible_settings_are_answered_with_the_reason(folder: Path) -> None:
     asked = Reckon("chat", 7.0, plan, {"n_gpu_layers": 2, "ctx": 512}, (1,), "a test")
     why = answers(asked)["chat"].missing
     assert why == "'q9' is no type of a KV cache: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl"
+
+
+def test_rungs_are_offered_for_what_may_run_out_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    big = ("--layers", "8", "--embd", "512", "--heads", "8", "--ctx", "65536")
+    make_model(tmp_path / "tiny.gguf", *big)
+    command = ("llama-server", "-m", "tiny.gguf", "-ngl", "99", "-c", "65536", "--cache-ram", "0")
+    plan = WorkerPlan("chat", "chat", command, directory=str(tmp_path))
+    rungs = answers(Reckon("chat", 7.0, plan, {}, (1,), "a test"))["chat"].rungs
+    assert rungs.device is not None
+    assert rungs.device.settings == {"ubatch": 128, "cache_type_k": "q8_0", "cache_type_v": "q8_0"}
+    assert rungs.device.was == {"ubatch": 512, "cache_type_k": "f16", "cache_type_v": "f16"}
+    assert rungs.device.command == (
+        *command,
+        *("--ubatch-size", "{ubatch}"),
+        *("--cache-type-k", "{cache_type_k}", "--cache-type-v", "{cache_type_v}"),
+    )
+    assert rungs.device.needs_bytes < rungs.device.before_bytes
+    assert rungs.cpu is not None
+    assert (rungs.cpu.on_cpu, rungs.cpu.settings) == (True, {"n_gpu_layers": 0})
+    assert rungs.serving is not None  # masks and logits
+    on_host = answers(Reckon("chat", 7.0, plan, {}, (), "a test"))["chat"].rungs
+    assert (on_host.device, on_host.cpu) == (None, None)
+    assert on_host.loading is not None
+
+
+def test_no_rungs_are_offered_beside_a_written_ladder_or_a_choice(folder: Path) -> None:
+    plan = WorkerPlan("chat", "chat", COMMAND, directory=str(folder), ladder=({"ctx": 256},))
+    written = Reckon("chat", 7.0, plan, {"n_gpu_layers": 2, "ctx": 512}, (1,), "a test")
+    auto = order(folder, {"n_gpu_layers": "auto", "ctx": 512}, name="auto")
+    found = answers(written, auto)
+    assert found["chat"].rungs == found["auto"].rungs == Rungs()
+
+
+def test_the_prompt_cache_and_whether_it_was_asked_for_stand_beside_what_is_needed(folder: Path) -> None:
+    def fit(*more: str) -> Fit:
+        plan = WorkerPlan("chat", "chat", (*COMMAND, *more), directory=str(folder))
+        return answers(Reckon("chat", 7.0, plan, {"n_gpu_layers": 0, "ctx": 512}, (), "a test"))["chat"].fits[
+            0
+        ]
+
+    unasked, asked, none = fit(), fit("--cache-ram", "512"), fit("-cram", "0")
+    assert (unasked.prompt_cache_bytes, unasked.promised_cache_bytes) == (8 << 30, 0)
+    assert (asked.prompt_cache_bytes, asked.promised_cache_bytes) == (512 << 20, 512 << 20)
+    assert (none.prompt_cache_bytes, none.promised_cache_bytes) == (0, 0)
+    assert unasked.memory_bytes == asked.memory_bytes == none.memory_bytes

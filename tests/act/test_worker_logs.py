@@ -5,6 +5,7 @@ import pytest
 
 from supervisor.act.worker_logs import WorkerLogs, tail
 from supervisor.model.news import Launched
+from supervisor.model.plan import Plan
 from support.launching import Stage, hostile, plan, play
 
 KIB = 1024
@@ -33,6 +34,48 @@ def test_a_log_that_is_a_link_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "log/chat.log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="Too many levels of symbolic links"):
         logs.open("chat")
+
+
+def test_a_log_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    logs = WorkerLogs(tmp_path / "log")
+    os.close(_write(logs, "chat", b"one\n"))
+    logs.path("chat").unlink()
+    (tmp_path / "log").rmdir()
+    assert logs.begin("chat") is None
+    assert logs.last_words("chat") == ()
+    os.close(_write(logs, "chat", b"two\n"))
+    assert logs.begin("chat") == 4
+    assert logs.path("chat").read_bytes() == b"two\n"
+
+
+def test_a_log_of_another_kind_than_a_file_is_refused(tmp_path: Path) -> None:
+    warnings: list[str] = []
+    logs = WorkerLogs(tmp_path, warn=warnings.append)
+    (tmp_path / "chat.log").mkdir()
+    with pytest.raises(IsADirectoryError):
+        logs.open("chat")
+    assert warnings == []
+
+
+def test_what_cannot_be_shortened_is_told_once(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        log, previous = stage.places.log_dir / "chat.log", stage.places.log_dir / "chat.log.1"
+        log.touch()
+
+        def tidied() -> bool:
+            stage.launcher.tidy(Plan())
+            return log.stat().st_size == 0
+
+        for copies_to in ("/dev/full", "/dev/full", "/dev/full", None):
+            if copies_to is not None:
+                log.with_suffix(".log.new").symlink_to(copies_to)
+            os.truncate(log, (16 << 20) + 1)
+            await stage.until(tidied, "it is shortened")
+        assert previous.stat().st_size == 16 << 20  # the last one went well
+        [warning] = stage.warnings
+        assert warning.startswith(f"cannot shorten {log}: ")
+
+    play(tmp_path, scene)
 
 
 def test_a_log_beyond_its_limit_keeps_its_newest_part_and_its_writer(tmp_path: Path) -> None:

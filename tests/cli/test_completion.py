@@ -58,10 +58,40 @@ def test_bash_completes_a_workers_name(control: Path, desk: StoryDesk, command: 
     assert ran.stdout == "embed\ncomplete -F _gpu_supervisor gpu-supervisor\n"
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_other_shells_accept_their_script(shell: str, require: Callable[[object, str], None]) -> None:
-    ran = gpu_supervisor("completion", shell)
-    assert ran.code == 0
-    assert "gpu-supervisor complete --" in ran.out
-    require(shutil.which(shell), f"no {shell} on this machine")
-    subprocess.run([shell, "-n", "/dev/stdin"], input=ran.out, text=True, check=True)
+def test_fish_completes_a_workers_name_and_files_where_a_file_is_wanted(
+    control: Path, desk: StoryDesk, command: str, tmp_path: Path, require: Callable[[object, str], None]
+) -> None:
+    del desk
+    fish = shutil.which("fish")
+    require(fish, "no fish on this machine")
+    (tmp_path / "embers.yaml").touch()
+    script = (
+        "gpu-supervisor completion fish | source\n"
+        "complete -C 'gpu-supervisor restart em'\n"
+        "complete -C 'gpu-supervisor check-config em'\n"
+    )
+    env = environment(GPU_SUPERVISOR_CONTROL=str(control), HOME=str(tmp_path))
+    env["PATH"] = f"{command}:{env['PATH']}"
+    ran = subprocess.run(
+        [str(fish), "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert [line.split("\t")[0] for line in ran.stdout.splitlines()] == ["embed", "embers.yaml"]
+
+
+def test_zsh_completes_a_workers_name(
+    control: Path, desk: StoryDesk, command: str, tmp_path: Path, require: Callable[[object, str], None]
+) -> None:
+    del desk
+    zsh = shutil.which("zsh")
+    require(zsh, "no zsh on this machine")
+    script = (
+        "autoload -U compinit; compinit -u -D\n"
+        "source <(gpu-supervisor completion zsh)\n"
+        "compadd() { print -l -- ${(P)@[-1]}; }\n"  # what zsh would be offered: it has no terminal here
+        "words=(gpu-supervisor restart em); CURRENT=3\n"
+        "$_comps[gpu-supervisor]\n"
+    )
+    env = environment(GPU_SUPERVISOR_CONTROL=str(control), HOME=str(tmp_path))
+    env["PATH"] = f"{command}:{env['PATH']}"
+    ran = subprocess.run([str(zsh), "-f", "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout == "embed\n"

@@ -79,3 +79,39 @@ def test_a_refused_reload_is_78_with_every_fault(control: Path, desk: StoryDesk)
     ran = gpu_supervisor("reload", control=control)
     assert (ran.code, ran.out) == (78, "c.yaml:3: no\nc.yaml:4: never\n")
     assert ran.err == "gpu-supervisor: cannot reload: 2 faults; the old configuration stays in force\n"
+
+
+def test_a_check_as_json_is_one_document(config: Path) -> None:
+    config.write_text(f"{GOOD}host: {{warn_available: 1P}}\n")
+    ran = gpu_supervisor("check-config", "--json", str(config))
+    found = json.loads(ran.out)
+    [warning] = found["warnings"]
+    assert (ran.code, ran.err) == (0, "")
+    assert (warning["line"], warning["path"]) == (4, "host.warn_available")
+    assert list(found) == ["file", "good", "workers", "faults", "warnings", "filled", "later"]
+    assert (found["file"], found["good"], found["workers"]) == (str(config), True, ["chat"])
+    assert (found["faults"], found["filled"], found["later"]) == ([], [], [])
+
+
+def test_faults_as_json_are_78_too(config: Path) -> None:
+    config.write_text("workers:\n  chat:\n    command: [sleep]\n    priority: high\n")
+    ran = gpu_supervisor("check-config", "--json", str(config))
+    found = json.loads(ran.out)
+    assert (ran.code, found["good"], found["workers"]) == (78, False, [])
+    [fault] = found["faults"]
+    assert (fault["file"], fault["line"], fault["path"]) == (str(config), 4, "workers.chat.priority")
+    assert ran.err == f"gpu-supervisor: cannot accept {config}: 1 fault\n"
+
+
+def test_a_reload_as_json_is_one_document(control: Path, desk: StoryDesk) -> None:
+    desk.reloaded = ReloadResult(changes=("worker chat: added",), warnings=("c.yaml:3: odd",))
+    ran = gpu_supervisor("reload", "--json", control=control)
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out) == {
+        "changes": ["worker chat: added"],
+        "refused": [],
+        "warnings": ["c.yaml:3: odd"],
+    }
+    desk.reloaded = ReloadResult(refused=("c.yaml:3: no",))
+    ran = gpu_supervisor("reload", "--json", control=control)
+    assert (ran.code, json.loads(ran.out)["refused"]) == (78, ["c.yaml:3: no"])

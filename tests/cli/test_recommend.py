@@ -50,7 +50,7 @@ def test_with_a_model_the_need_is_a_table(model: Path) -> None:
 def test_the_document_has_the_same_in_bytes(model: Path) -> None:
     ran = gpu_supervisor("recommend", "--model", str(model), "--ctx", "4096", "--n-gpu-layers", "0", "--json")
     found = json.loads(ran.out)
-    assert list(found) == ["machine", "model", "settings", "need", "notes", "stanza"]
+    assert list(found) == [*("machine", "model", "settings", "need", "notes", "stanza", "llama_fit_params")]
     assert found["model"]["paths"] == [str(model)]
     assert found["settings"]["ctx"] == 4096
     assert found["need"]["host"]["kv_bytes"] == 4 << 20

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,15 @@ def test_a_missing_recording_is_said_so(tmp_path: Path) -> None:
         1,
         f"gpu-supervisor: cannot replay {tmp_path}/none: No such file or directory\n",
     )
+
+
+def test_a_replay_as_json_is_one_document(recording: Path) -> None:
+    ran = gpu_supervisor("replay", "--json", str(recording))
+    assert (ran.code, json.loads(ran.out)) == (0, {"turns": 3, "differences": []})
+    lines = recording.read_text().splitlines(keepends=True)
+    recording.write_text("".join(lines[:-1]) + lines[-1].replace('"level":"info"', '"level":"error"'))
+    ran = gpu_supervisor("replay", "--json", str(recording))
+    found = json.loads(ran.out)
+    assert (ran.code, found["turns"]) == (1, 3)
+    assert [one["field"] for one in found["differences"]] == ["actions"]
+    assert '"level":"error"' in found["differences"][0]["recorded"]

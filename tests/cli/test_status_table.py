@@ -3,7 +3,14 @@ import pytest
 
 from supervisor.cli.status_table import render
 from supervisor.model.report import MemoryReport, Progress
-from supervisor.model.status import HostStatus, LastRestartStatus, ReportedStatus, Status, WorkerStatus
+from supervisor.model.status import (
+    HostStatus,
+    LastRestartStatus,
+    ReportedStatus,
+    Status,
+    WorkerStatus,
+    XidStatus,
+)
 from support.control_desk import everything, worker
 
 
@@ -62,6 +69,22 @@ def test_an_unknown_reading_is_a_question_mark_with_its_reason_below() -> None:
     ]
 
 
+def test_throttling_and_xids_of_a_gpu_stand_below_it() -> None:
+    status = everything()
+    troubled = msgspec.structs.replace(
+        status.gpus[0],
+        throttle=("hw-slowdown", "hw-thermal"),
+        xids=3,
+        last_xid=XidStatus(31, "MMU Fault", "2026-11-21T02:30:00Z"),
+    )
+    lines = table(msgspec.structs.replace(status, gpus=(troubled,))).splitlines()
+    assert lines[3:6] == [
+        "    NVIDIA H200, GPU-1",
+        "    throttled: hw-slowdown, hw-thermal",
+        "    Xids: 3, the last 2026-11-21T02:30:00Z: 31, MMU Fault",
+    ]
+
+
 def test_a_long_name_stands_above_its_row() -> None:
     long = worker(
         "a-very-long-name-of-a-worker-that-one-chose",
@@ -84,7 +107,7 @@ def test_a_long_name_stands_above_its_row() -> None:
     [
         ({"dry_run": True}, "! --dry-run: nothing that it decides is done"),
         ({"config_refused": "c.yaml:3: no"}, "! the last reload was refused: c.yaml:3: no"),
-        ({"history": "the disk is full"}, "! history in memory only: the disk is full"),
+        ({"history": "in memory only: the disk is full"}, "! history in memory only: the disk is full"),
         ({"gpu_missing": "no NVIDIA driver"}, "GPU     none is watched: no NVIDIA driver"),
         ({"workers": ()}, "no workers are configured"),
     ],
@@ -115,6 +138,14 @@ def test_a_gpu_in_trouble_says_so() -> None:
         "    state hung",
         "    quarantined: no answer for 10s",
         "    read 1m15s ago",
+    ]
+
+
+def test_a_job_that_is_done_is_said_so_and_how_it_is_run_again() -> None:
+    done = worker("job", "stopped", done="exited with status 0 after 3.0 s")
+    assert table(everything(done)).splitlines()[-2:] == [
+        "    done: exited with status 0 after 3.0 s; `gpu-supervisor start job` runs it",
+        "      again",
     ]
 
 

@@ -8,6 +8,7 @@ from support.control_desk import worker
 READY = worker("chat")
 AGAIN = worker("chat", run="chat-2", pid=18000)
 STOPPED = worker("chat", "stopped")
+DONE = worker("chat", "stopped", done="exited with status 0 after 3.0 s")
 WAITING = worker("chat", "waiting")
 DRAINING = worker("chat", "draining", run="chat-1")
 HELD = worker("chat", "held", held="5 starts within 10min")
@@ -23,6 +24,8 @@ WAS_HELD = Verdict(good=False, text="held: 5 starts within 10min")
         ("start", STOPPED, WAITING, True, None),
         ("start", STOPPED, STOPPED, False, None),
         ("start", STOPPED, STOPPED, True, WENT_DOWN),
+        ("start", DONE, DONE, False, None),
+        ("start", DONE, DONE, True, Verdict(good=True, text="done: exited with status 0 after 3.0 s")),
         ("start", STOPPED, HELD, False, WAS_HELD),
         ("start", HELD, HELD, False, None),
         ("start", HELD, HELD, True, WAS_HELD),
@@ -42,6 +45,7 @@ WAS_HELD = Verdict(good=False, text="held: 5 starts within 10min")
         ("restart", READY, READY, True, None),
         ("restart", READY, DRAINING, True, None),
         ("restart", READY, AGAIN, False, Verdict(good=True, text="ready, pid 18000")),
+        ("restart", READY, DONE, True, Verdict(good=True, text="done: exited with status 0 after 3.0 s")),
         ("restart", STOPPED, READY, False, Verdict(good=True, text="ready, pid 17650")),
         ("restart", READY, HELD, False, WAS_HELD),
         ("restart", HELD, HELD, False, None),

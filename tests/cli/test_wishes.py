@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import select
@@ -65,6 +66,34 @@ def test_stop_waits_until_all_are_stopped(control: Path) -> None:
         "embed  stopped",
     ]
     assert desk.asked[0].workers == ("chat", "embed")
+
+
+def test_the_end_of_a_wish_as_json_is_one_document(control: Path) -> None:
+    story = {
+        "chat": [worker("chat", "starting"), worker("chat", "ready", pid=18000)],
+        "embed": [worker("embed", "held", held="5 starts within 10min")],
+    }
+    both = everything(worker("chat", "stopped"), worker("embed", "stopped"))
+    with serving(control, StoryDesk(both, story)):
+        ran = gpu_supervisor("start", "chat", "embed", "--json", control=control)
+    assert json.loads(ran.out) == {
+        "wish": "start",
+        "workers": [
+            {"name": "chat", "good": True, "text": "ready, pid 18000"},
+            {"name": "embed", "good": False, "text": "held: 5 starts within 10min"},
+        ],
+    }
+    assert ran.code == 1
+    assert ran.err == "gpu-supervisor: cannot start embed: held: 5 starts within 10min\n"
+
+
+def test_what_nobody_waits_for_is_neither_good_nor_bad_in_json(control: Path, desk: StoryDesk) -> None:
+    ran = gpu_supervisor("stop", "chat", "--no-wait", "--json", control=control)
+    assert (ran.code, json.loads(ran.out)) == (
+        0,
+        {"wish": "stop", "workers": [{"name": "chat", "good": None, "text": "stop asked for: chat"}]},
+    )
+    assert desk.asked[0].workers == ("chat",)
 
 
 def test_reset_waits_until_the_worker_is_no_longer_held(control: Path) -> None:

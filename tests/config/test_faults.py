@@ -77,6 +77,10 @@ web: {listen: 8095}
         ("max_age_jitter: 100%", "max_age_jitter: must be below 100%, or a life could have no length"),
         ("max_age_jitter: 0.1", "max_age_jitter: '0.1' is not a percentage: write 85%, with its sign"),
         ("restart: {first: 10min}", "restart.first: 10min must not be above max, 5min"),
+        (
+            "restart: {on: failures}",
+            'restart.on: must be one of always, failure, not "failures"; did you mean failure?',
+        ),
         ("start_timeout: null", "start_timeout: is empty: leave the key out for its default"),
         ("stop_signal: 99", "stop_signal: '99' is no signal: write SIGTERM, TERM or 15"),
         (

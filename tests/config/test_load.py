@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from supervisor.config import Loaded, Machine, load
 from supervisor.config.shape import ConfigShape
+from supervisor.model.condition import Comparison
 from supervisor.model.plan import (
     AfterTarget,
     AlertRule,
@@ -159,7 +160,16 @@ def test_the_interface_s_own_example_loads(check: Check, tmp_path: Path) -> None
         after=("other",),
     )
     assert loaded.plan.alerts == AlertsPlan(
-        rules=(AlertRule("GPUMemoryExhaustion", "gpu.used > 95%", 120.0, "critical", "docs/x.md"),),
+        rules=(
+            AlertRule(
+                "GPUMemoryExhaustion",
+                "gpu.used > 95%",
+                Comparison("gpu.used", ">", 95.0, "percent"),
+                120.0,
+                "critical",
+                "docs/x.md",
+            ),
+        ),
         notify=(
             WebhookNotify("http://127.0.0.1:9093/api/v2/alerts", "alertmanager"),
             CommandNotify(("/usr/local/bin/page",)),
@@ -186,7 +196,11 @@ def test_the_example_in_the_shipped_file_loads(check: Check) -> None:
     told = check(alerts)
     assert told.faults == ()
     assert told.plan is not None
-    assert (len(told.plan.alerts.rules), len(told.plan.alerts.notify)) == (1, 2)
+    assert [rule.name for rule in told.plan.alerts.rules] == [
+        *("GPUMemoryExhaustion", "HighMemoryUsage", "HostMemoryLow", "WorkerRestartLoop", "WorkerHeld"),
+        *("DegradedWorker", "LeakForecast", "GPUHot", "GPUQuarantined"),
+    ]
+    assert len(told.plan.alerts.notify) == 4
 
 
 def keys_of(kind: object) -> set[str]:
@@ -273,6 +287,14 @@ def test_a_worker_shows_that_it_is_ready_in_one_of_four_ways(
 def test_gpus_are_listed_picked_hidden_or_left_alone(check: Check, keys: str, expected: GpuChoice) -> None:
     text = keys.strip("{}").replace(", gpu_count", "\n    gpu_count")
     assert worker_of(check, text).gpus == expected
+
+
+def test_a_job_that_is_done_with_status_0_is_written_so(check: Callable[[str], Loaded]) -> None:
+    """YAML 1.1 reads a plain `on` as true, as a key too; here it is what is written."""
+    for written in ("{on: failure}", '{"on": failure}'):
+        plan = check(f"workers: {{job: {{command: [sleep, '1'], restart: {written}}}}}").plan
+        assert plan is not None
+        assert plan.workers["job"].restart == RestartRule(1.0, 300.0, 5, 600.0, on="failure")
 
 
 def test_a_signal_is_written_by_name_or_number(check: Check) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.daemon.control import AlreadyRunningError, ControlSocketError, Limits, ReloadResult, listen
 from supervisor.model.action import Notice
+from supervisor.model.alert import AlertStatus
 from supervisor.model.plan import WebPlan
 from support.control_desk import StoryDesk, call, everything, raw, reply, serving, worker
 
@@ -132,6 +133,28 @@ def test_what_was_told_is_told_again_to_who_follows(path: Path, desk: StoryDesk)
     assert refused["parameters"] == {"parameter": "limit"}
 
 
+def test_alerts_are_told_as_documents(path: Path, desk: StoryDesk) -> None:
+    desk.alerting = (
+        AlertStatus("GPUHot", "warning", "firing", "GPU 0 is hot", gpu="GPU-1", since_wall_s=5.0),
+    )
+    with raw(path) as sock:
+        (alert,) = call(sock, f"{CONTROL}.Alerts")["parameters"]["alerts"]
+    assert alert == {
+        "name": "GPUHot",
+        "severity": "warning",
+        "state": "firing",
+        "summary": "GPU 0 is hot",
+        "worker": None,
+        "gpu": "GPU-1",
+        "value": None,
+        "threshold": None,
+        "unit": None,
+        "since_wall_s": 5.0,
+        "resolved_wall_s": None,
+        "runbook": None,
+    }
+
+
 def test_every_command_is_logged_with_the_credentials_of_its_peer(path: Path, desk: StoryDesk) -> None:
     with raw(path) as sock:
         call(sock, f"{CONTROL}.Ask", wish="stop", workers=["chat"], reason="maintenance")
@@ -218,6 +241,7 @@ def test_the_interface_can_be_introspected(path: Path, desk: StoryDesk) -> None:
         told = call(sock, "org.varlink.service.GetInterfaceDescription", interface=CONTROL)["parameters"]
     lines = [line for line in str(told["description"]).splitlines() if line.startswith(("method", "error"))]
     assert lines == [
+        "method Alerts() -> (alerts: []object)",
         (
             "method Ask(wish: (start, stop, restart, reset), workers: []string, now: ?bool, reason: ?string,"
             " on_behalf: ?string) -> ()"

@@ -132,6 +132,45 @@ with history(Path(sys.argv[1]), warnings) as kept:
 print("held")
 """
 
+DAEMON_ON_READ_ONLY = """
+import subprocess, sys
+from pathlib import Path
+from support.daemon import Daemon
+
+folder = Path(sys.argv[1])
+disk = folder / "disk"
+disk.mkdir()
+subprocess.run(["mount", "-t", "tmpfs", "none", disk], check=True)
+if sys.argv[2] == "was-used":
+    (disk / "state" / "logs").mkdir(parents=True)
+    (disk / "state" / "logs" / "chat.log").write_text("of an earlier life\\n" * 9)
+subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+daemon = Daemon(folder, {"STATE_DIRECTORY": str(disk / "state")})
+daemon.configure("workers: {chat: {command: [sh, -c, 'echo hello; exec sleep 1000'], memory: {cap: 1G}}}")
+daemon.start()
+try:
+    first = daemon.until_phase("chat", "ready")
+    assert daemon.run("restart", "chat").returncode == 0, daemon.log()
+    assert daemon.worker("chat")["pid"] != first["pid"]
+    assert daemon.status()["history"] == "in memory only: Read-only file system", daemon.status()
+    assert daemon.run("history", "chat").stdout.count("ready again") == 1
+    lost = f"what chat prints is lost: cannot write {disk}/state/logs/chat.log: Read-only file system"
+    assert daemon.log().count(lost) == 2, daemon.log()
+finally:
+    daemon.close()
+print("held")
+"""
+
+
+@pytest.mark.parametrize("disk", ["was-used", "is-new"])
+def test_a_daemon_on_a_read_only_disk_runs_its_workers_and_says_what_is_lost(
+    disk: str, tmp_path: Path
+) -> None:
+    ended = in_mount_namespace(DAEMON_ON_READ_ONLY, str(tmp_path), disk)
+    if ended is None:
+        pytest.skip("mounting is not allowed here")
+    assert (ended.stdout, ended.returncode) == ("held\n", 0), ended.stderr
+
 
 @pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full", "read-only"])
 def test_a_disk_that_takes_nothing_costs_no_incident(script: str, tmp_path: Path) -> None:

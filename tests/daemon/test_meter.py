@@ -7,7 +7,17 @@ from supervisor.model.plan import Plan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import GpuSample, HostSample, Sighting, Snapshot
 
-HOST = HostSample(0.0, 1, 1, 1, 1, 1, 1, 0.0, 1)
+HOST = HostSample(
+    read_s=0.0,
+    memory_total_bytes=1,
+    memory_available_bytes=1,
+    memory_free_bytes=1,
+    memory_cache_bytes=1,
+    swap_total_bytes=1,
+    swap_free_bytes=1,
+    psi_full_avg10=0.0,
+    pages_scanned=1,
+)
 FINE = GpuSample(
     "GPU-1", 0, "H200", 0.0, memory_total_bytes=2, memory_used_bytes=1, temperature_c=40.0, power_w=9.0
 )

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from supervisor.daemon.keeper import Keeper
-from supervisor.model.memory import GpuMemory, Memory, WorkerMemory
+from supervisor.model.memory import GpuMemory, LastXid, Memory, WorkerMemory
 from support.daemon import ROOT, Daemon, alive, hostile
 
 HEAD = """
@@ -137,6 +137,16 @@ def test_a_gpu_in_quarantine_stays_there_for_the_next_daemon(tmp_path: Path) -> 
     kept = keeper(tmp_path).load()
     assert kept is not None
     assert kept.memory.gpus == {"GPU-a": GpuMemory(quarantine="held", residual_limit_bytes=7)}
+
+
+def test_the_xids_of_a_gpu_are_counted_on_by_the_next_daemon(tmp_path: Path) -> None:
+    last = LastXid(13, "warp", 1.8e9, 99)
+    first = keeper(tmp_path)
+    first.begin(Memory("i"))
+    first.keep(Memory("i", gpus={"GPU-a": GpuMemory(xids=2, last_xid=last), "GPU-b": GpuMemory(hot=True)}))
+    kept = keeper(tmp_path).load()
+    assert kept is not None
+    assert kept.memory.gpus == {"GPU-a": GpuMemory(xids=2, last_xid=last)}
 
 
 def test_what_could_not_be_written_is_written_once_it_can_be(tmp_path: Path) -> None:

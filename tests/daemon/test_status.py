@@ -10,12 +10,13 @@ from supervisor.model.memory import (
     GpuMemory,
     HostMemory,
     LastRestart,
+    LastXid,
     Life,
     Memory,
     Stop,
     WorkerMemory,
 )
-from supervisor.model.phase import Cause, GpuState, Phase, Pressure
+from supervisor.model.phase import Cause, GpuState, Phase, Pressure, Throttle
 from supervisor.model.plan import GpuChoice, MemoryCaps, Plan, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import GpuProcess, GpuSample, HostSample, Identity, Sighting, Snapshot
@@ -71,6 +72,7 @@ GPU = GpuSample(
     power_limit_w=300.0,
     utilization_percent=3.0,
     processes=(GpuProcess(17650, 5 * GIB),),
+    throttle=(Throttle.SW_POWER_CAP,),
 )
 SEEN = Sighting("r1", 100.0, (17650, 17651), 2 * GIB, 3 * GIB, 100.0, 5 * GIB, {"GPU-1": 5 * GIB})
 SNAPSHOT = Snapshot(100.0, 1.8e9, HOST, (GPU,), workers={"chat": SEEN})
@@ -85,7 +87,14 @@ def test_the_document_is_that_of_the_interface() -> None:
         "i",
         {"chat": READY},
         HostMemory(Pressure.HIGH),
-        {"GPU-1": GpuMemory(Pressure.CRITICAL, quarantine="it hung")},
+        {
+            "GPU-1": GpuMemory(
+                Pressure.CRITICAL,
+                quarantine="it hung",
+                xids=2,
+                last_xid=LastXid(13, "warp", 1.8e9 - 1.0, 99),
+            )
+        },
     )
     assert json.loads(msgspec.json.encode(status_of(CONTEXT, PLAN, memory, SNAPSHOT))) == {
         "version": "1.2",
@@ -116,6 +125,9 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "unified": False,
                 "quarantine": "it hung",
                 "read_age_s": 0.5,
+                "throttle": ["sw-power-cap"],
+                "xids": 2,
+                "last_xid": {"code": 13, "text": "warp", "at": "2027-01-15T07:59:59.000Z"},
                 "missing": {},
             }
         ],
@@ -148,9 +160,12 @@ def test_the_document_is_that_of_the_interface() -> None:
                 "held": None,
                 "run": "r1",
                 "waits_for": None,
+                "done": None,
                 "processes": 2,
                 "needs_memory_bytes": None,
                 "needs_vram_bytes": None,
+                "needs_prompt_cache_bytes": None,
+                "needs_mapped_bytes": None,
                 "reported": None,
                 "restarts_by_cause": {"age": 1, "memory-cap": 1},
                 "missing": {},

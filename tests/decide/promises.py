@@ -7,7 +7,7 @@ import msgspec
 
 from supervisor.decide.lifecycle import GOING, LIVING, MOVING_MEMORY
 from supervisor.decide.turn import decide
-from supervisor.model.action import Advise, Kill, Launch, Notice, Probe, Signal
+from supervisor.model.action import Advise, Alert, Kill, Launch, Notice, Probe, Signal
 from supervisor.model.fit import GPU_RESERVE_BYTES
 from supervisor.model.memory import After, Decision, Life, Memory, Stop, WorkerMemory
 from supervisor.model.news import Asked, Exited, News
@@ -64,6 +64,9 @@ class Promises:
     starved: dict[str, Life] = field(default_factory=dict[str, Life])  # out of memory, by worker
     stopping: bool = False
     fresh: set[str] = field(default_factory=set[str])  # runs that were read in this turn
+    alerts: set[tuple[str, str | None, str | None]] = field(
+        default_factory=set[tuple[str, str | None, str | None]]
+    )  # that fire, by what the receivers were told
 
     def restarted(self) -> None:
         """Forget what a new daemon does not know: readings are taken anew."""
@@ -88,6 +91,7 @@ class Promises:
         self._is_whole(decision)
         self._reads(turn)
         self._advises(turn, decision)
+        self._alerts(decision)
         self._starves(turn)
         for action in decision.actions:
             if isinstance(action, Launch):
@@ -136,6 +140,24 @@ class Promises:
                 assert after.report is not None, "told without having reported"
                 assert before.words != action.words == after.words, "told what it knows"
 
+    def _alerts(self, decision: Decision) -> None:
+        for action in decision.actions:
+            if not isinstance(action, Alert):
+                continue
+            alert = action.alert
+            key = (alert.name, alert.worker, alert.gpu)
+            known = key in self.alerts
+            assert known is (action.again or alert.state == "resolved"), f"told out of turn: {alert}"
+            assert alert.since_wall_s > 0
+            if alert.state == "firing":
+                self.alerts.add(key)
+            else:
+                assert alert.state == "resolved", alert
+                self.alerts.discard(key)
+        remembered = decision.memory.alerts.active.values()
+        firing = {(one.rule, one.worker, one.gpu) for one in remembered if one.told_s is not None}
+        assert firing == self.alerts, "what fires is what was told"
+
     def _sleeps(self, turn: Turn, decision: Decision) -> None:
         if decision.wake_s is not None and not turn.news:
             assert decision.wake_s > turn.snapshot.taken_s, f"wakes at once: {decision.memory}"
@@ -145,6 +167,10 @@ class Promises:
             assert (one.life is not None) == (one.phase in LIVING), one
             assert (one.stop is not None) == (one.phase in GOING), one
             assert (one.held is not None) == (one.phase is Phase.HELD), one
+            if one.done is not None:
+                assert (one.phase, one.wanted) == (Phase.STOPPED, False), one
+            if one.stop is not None and one.stop.then is After.DONE:
+                assert (one.stop.cause, one.phase, one.wanted) == (Cause.EXIT, Phase.RECLAIMING, False), one
             if not one.wanted and one.life is None:
                 assert one.phase is Phase.STOPPED, one
             if isinstance(one.stop, Stop):
@@ -176,7 +202,8 @@ class Promises:
             if not isinstance(news, Exited) or past is None or past.life is None or past.stop is not None:
                 continue
             oom = news.verdict is not None and news.verdict.death in {Death.VRAM_OOM, Death.HOST_OOM}
-            if oom and past.life.run == news.run and past.rung < len(past.life.plan.ladder):
+            further = past.rung < len(past.life.plan.ladder) or _is_offered_more(past)
+            if oom and past.life.run == news.run and further:
                 self.starved[news.worker] = past.life
             else:
                 self.starved.pop(news.worker, None)
@@ -283,7 +310,7 @@ class Promises:
                     self.down.add(name)
                 if before is not None and before.phase is Phase.READY and after.stop.cause in SOFT:
                     chosen.add(name)
-            rests = after.stop is not None and after.stop.then in {After.REST, After.REMOVE}
+            rests = after.stop is not None and after.stop.then in {After.REST, After.DONE, After.REMOVE}
             if rests or after.phase in {Phase.READY, Phase.STOPPED, Phase.HELD}:
                 self.down.discard(name)
         self.down.intersection_update(decision.memory.workers)
@@ -299,6 +326,14 @@ class Promises:
 def steps(decision: Decision) -> list[Launch | Signal | Kill | Probe]:
     """Return the actions that do something."""
     return [one for one in decision.actions if isinstance(one, Launch | Signal | Kill | Probe)]
+
+
+def _is_offered_more(worker: WorkerMemory) -> bool:
+    """Say whether rungs were reckoned for its life, whatever it runs out of."""
+    asked = worker.reckoning
+    if asked is None or asked.lives != worker.lives - 1:
+        return False
+    return None not in (asked.rungs.device, asked.rungs.loading, asked.rungs.serving, asked.rungs.shared)
 
 
 def _ground(plan: WorkerPlan) -> tuple[object, ...]:

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from msgspec.structs import replace
 
+from decide.offers import LITERAL, half_the_context
 from decide.world import GIB, GPU_A, GPU_B, MIB, Tree, World, phases, plan_of, replicas, worker
+from supervisor.model.condition import Both, Comparison, Condition, Either, Flag, Not, written
 from supervisor.model.fit import Fit
-from supervisor.model.news import Shutdown, Wish
+from supervisor.model.news import OomKilled, Shutdown, Wish, XidSeen
 from supervisor.model.phase import GpuState, Phase, Pressure
 from supervisor.model.plan import (
     AfterTarget,
+    AlertRule,
+    AlertsPlan,
     BreachRule,
     CommandTarget,
     DrainRule,
@@ -44,6 +48,7 @@ QUICK: dict[str, Any] = {
     "stop_timeout_s": 5.0,
     "breach": BreachRule(samples=2, of=3, warm_up_s=2.0),
 }
+JOB: dict[str, Any] = {**QUICK, "restart": replace(QUICK["restart"], on="failure")}
 
 
 def variants(which: int) -> Plan:
@@ -65,7 +70,7 @@ def variants(which: int) -> Plan:
         **QUICK,
     )
     whisper = worker(
-        "whisper", gpus=GpuChoice("listed", (GPU_A,)), ready=NotifyTarget(), heartbeat_s=30.0, **QUICK
+        "whisper", gpus=GpuChoice("listed", (GPU_A,)), ready=NotifyTarget(), heartbeat_s=30.0, **JOB
     )
     embed = replicas(
         "embed",
@@ -80,12 +85,37 @@ def variants(which: int) -> Plan:
     web = worker("web", after=("chat",), max_age_s=90.0, priority=which % 2, drain=guarded, **QUICK)
     workers: tuple[WorkerPlan, ...] = (chat, whisper, *embed, web)
     if which == 2:
-        workers = (embed[0], chat, worker("extra", priority=-1, **QUICK))
+        workers = (embed[0], chat, worker("extra", priority=-1, **JOB))
     if which == 3:
         workers = (worker("chat", **QUICK), *embed, web, reckoned("listed"))
     if which == 1:
         workers = (*workers, reckoned("any"))
-    return plan_of(*workers, gpu=GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0))
+    if which == 0:
+        made = {"command": LITERAL, "gpus": GpuChoice("listed", (0,)), "ready": NotifyTarget()}
+        workers = (*workers, worker("extra", **made, climb_after_s=100.0, **QUICK))
+    gpu = GpuPlan(restart_above=0.85 if which else None, restart_for_s=5.0)
+    return plan_of(*workers, gpu=gpu, alerts=AlertsPlan(ALERTS[which:], repeat_s=60.0))
+
+
+def rule_of(name: str, condition: Condition, for_s: float = 0.0) -> AlertRule:
+    return AlertRule(name, written(condition), condition, for_s)
+
+
+ALERTS = (
+    rule_of("GpuFull", Comparison("gpu.used", ">", 85.0, "percent"), 5.0),
+    rule_of("Held", Flag("worker.held")),
+    rule_of("Big", Comparison("worker.memory", ">", 90.0, "percent"), 2.0),
+    rule_of("NotReady", Not(Comparison("worker.phase", "==", "ready", "word"))),
+    rule_of(
+        "Poor",
+        Either(
+            (
+                Comparison("host.pressure", ">=", "critical", "word"),
+                Both((Comparison("supervisor.held", ">", 0.0, "number"), Flag("gpu.hot"))),
+            )
+        ),
+    ),
+)
 
 
 def reckoned(kind: Literal["listed", "any"]) -> WorkerPlan:
@@ -115,13 +145,14 @@ class Histories(RuleBasedStateMachine):
     """One machine with two GPUs, to which anything may happen."""
 
     world: World
+    lines = 0  # of the kernel's log
 
     @initialize(which=st.integers(0, 3), answer=st.sampled_from([True, None]))
     def begin(self, which: int, answer: bool | None) -> None:  # noqa: FBT001 - drawn by name
         self.world = World(gpus=[GPU_A, GPU_B])
         self.world.promises.deep_every = 5
         self.world.plan = variants(which)
-        self.world.fits = FITS
+        self.world.fits, self.world.offers = FITS, half_the_context
         self.world.answer = answer
         self.world.settle()
 
@@ -149,6 +180,46 @@ class Histories(RuleBasedStateMachine):
     def the_one_with_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
         self.dies_of("chat", death)
         self.world.pass_s(span_s)
+
+    @rule(death=st.sampled_from([Death.VRAM_OOM, Death.HOST_OOM]), span_s=st.sampled_from([0.0, 9.0, 9.0]))
+    def the_one_without_a_ladder_runs_out_of_memory(self, death: Death, span_s: float) -> None:
+        self.dies_of("extra", death)
+        self.world.pass_s(span_s)
+
+    @rule(
+        name=NAMES,
+        uuid=st.sampled_from([GPU_A, GPU_B, None]),
+        code=st.sampled_from([13, 31, 45, 63, 48, 79, 9999]),
+        again=st.booleans(),
+        dies=st.booleans(),
+    )
+    def the_kernels_log_has_an_xid(
+        self,
+        name: str,
+        uuid: str | None,
+        code: int,
+        again: bool,  # noqa: FBT001
+        dies: bool,  # noqa: FBT001
+    ) -> None:
+        self.lines += 0 if again else 1
+        seen = XidSeen(code, "its text", f"0000:0{uuid or 0}:00", self.lines, self.world.now_s, gpu=uuid)
+        for tree in self.trees(name):
+            seen = replace(seen, pid=tree.pid, worker=name, run=tree.run)
+            if dies:
+                self.world.end_main(tree, code=1, signum=None)
+        self.world.settle(seen)
+
+    @rule(name=NAMES, main=st.booleans(), late=st.booleans())
+    def the_kernel_kills_for_want_of_memory(self, name: str, main: bool, late: bool) -> None:  # noqa: FBT001
+        for tree in self.trees(name):
+            pid = tree.pid if main else tree.pid + 1
+            told = OomKilled(name, tree.run, pid, "serve", self.world.now_s, anon_bytes=GIB)
+            if main:
+                self.world.end_main(tree, code=None, signum=9)
+            else:
+                tree.others = []
+            self.world.inbox.insert(len(self.world.inbox) if late else 0, told)
+        self.world.settle()
 
     def dies_of(self, name: str, death: Death) -> None:
         for tree in self.trees(name):

@@ -171,3 +171,17 @@ def test_whoever_is_stopping_is_not_read_more_often() -> None:
     world.pass_s(4.0)
     assert world.phase() is Phase.STOPPING
     assert world.life().sample_s is None
+
+
+def test_a_worker_that_can_no_longer_be_seen_while_it_grows_waits_for_the_next_look() -> None:
+    world = World(worker(memory=MemoryCaps(cap_bytes=4 * GIB), breach=BreachRule(1, 1, 0.0)))
+    world.newborn = {"growth_bytes_s": 1e9}
+    world.settle()
+    world.pass_s(2.2)
+    due_s = world.life().sample_s
+    assert due_s is not None
+    world.tree().seen = False
+    world.now_s = due_s + 0.01
+    woken = world.turn(look=False)
+    assert woken.wake_s is None or woken.wake_s > world.now_s
+    assert world.phase() is Phase.READY

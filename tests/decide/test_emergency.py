@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from decide.world import GIB, MIB, World, worker
+from supervisor.decide.glance import calls_for_a_turn, is_worth_a_closer_look
 from supervisor.decide.pressure import judge_host, watch_stalls
 from supervisor.decide.victims import Candidate, choose
 from supervisor.model.action import Kill, Launch, Probe, Signal
-from supervisor.model.memory import HostMemory
+from supervisor.model.memory import HostMemory, Memory
 from supervisor.model.phase import Cause, Phase, Pressure
-from supervisor.model.plan import CommandTarget, DrainRule, HostPlan, MemoryCaps, StallRule
+from supervisor.model.plan import CommandTarget, DrainRule, HostPlan, MemoryCaps, Plan, StallRule
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import HostSample
 
@@ -39,6 +40,25 @@ def test_the_level_follows_the_floors(available: int, past: Pressure, expected: 
     judged = judge_host(PLAN, sample(available), HostMemory(pressure=past))
     assert judged is not None
     assert judged.level is expected
+
+
+@pytest.mark.parametrize(
+    ("available", "listed", "expected"),
+    [
+        (4 * GIB, 0, False),
+        (4 * GIB - 1, 0, True),
+        (GIB, Missing("x"), True),
+        (GIB, 4 * GIB, False),
+        (Missing("EIO"), 0, False),
+    ],
+)
+def test_all_that_is_free_is_counted_where_little_seems_to_be_left(
+    available: int | Missing, listed: int | Missing, *, expected: bool
+) -> None:
+    seen = sample(available, memory_per_cpu_bytes=listed)
+    plan = Plan(host=PLAN)
+    assert is_worth_a_closer_look(plan, Memory("i"), seen) is expected
+    assert calls_for_a_turn(plan, Memory("i"), seen) is expected
 
 
 def test_unreadable_memory_is_no_level_at_all() -> None:
@@ -190,6 +210,16 @@ def test_the_next_victim_waits_for_the_memory_of_the_first() -> None:
     world.now_s += 0.6
     world.settle()
     assert [one.worker for one in world.did(Kill)] == ["a"]
+
+
+def test_memory_that_came_back_to_the_lists_of_the_cpus_spares_the_next_victim() -> None:
+    world = three()
+    world.available = GIB - 1
+    world.settle()
+    assert [one.worker for one in world.did(Kill)] == ["b"]
+    world.host["memory_per_cpu_bytes"] = 2 * GIB  # MemAvailable does not show it for seconds
+    world.pass_s(10.0)
+    assert [one.worker for one in world.log if isinstance(one, Kill)] == ["b"]
 
 
 def test_a_victim_that_cannot_be_killed_protects_the_others_for_ten_seconds_only() -> None:

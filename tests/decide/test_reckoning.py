@@ -8,7 +8,7 @@ from supervisor.model.action import Launch, Notice, Reckon
 from supervisor.model.fit import Fit
 from supervisor.model.news import Reckoned
 from supervisor.model.phase import Phase
-from supervisor.model.plan import GpuChoice, Needs, NotifyTarget, Setting, WorkerPlan
+from supervisor.model.plan import GpuChoice, MemoryCaps, Needs, NotifyTarget, Setting, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.verdict import Death, Verdict
 
@@ -325,3 +325,85 @@ def test_a_gpu_that_vanishes_while_it_waits_is_not_chosen_for() -> None:
     world.gpus[GPU_A].there = True
     world.pass_s(3.0)
     assert launched(world) == {"n_gpu_layers": 33, "ctx": 8192}
+
+
+# -- the prompt cache and mapped weights
+
+
+def cached(gib: int, *, written: bool = True, mapped_gib: int = 0) -> Fit:
+    cache = gib * GIB
+    return Fit({}, 2 * GIB, mapped_gib * GIB, prompt_cache_bytes=cache, is_cache_written=written)
+
+
+def test_a_prompt_cache_that_was_asked_for_is_waited_for() -> None:
+    world = World(llama(gpus=GpuChoice("none")))
+    world.fits, world.available = (cached(8),), 11 * GIB
+    world.settle()
+    assert world.of().waits_for == (
+        "10GiB of host memory (8GiB of it for its prompt cache): 9GiB free above critical_available"
+    )
+    world.available = 12 * GIB
+    world.pass_s(3.0)
+    assert world.phase() is Phase.STARTING
+
+
+def test_one_that_nobody_has_asked_for_is_not() -> None:
+    world = World(llama(gpus=GpuChoice("none")))
+    world.fits, world.available = (cached(8, written=False),), 5 * GIB
+    world.settle()
+    assert world.phase() is Phase.STARTING
+
+
+def test_it_stays_promised_while_the_server_runs_until_it_is_filled() -> None:
+    on_cpu = GpuChoice("none")
+    world = World(llama("a", gpus=on_cpu), llama("b", gpus=on_cpu, ready=None))
+    world.available = 14 * GIB
+    world.fits = (cached(8),)
+    world.settle()
+    world.settle(world.notifies("a", ready=True))
+    world.tree("a").memory_bytes = 3 * GIB
+    world.available = 11 * GIB
+    world.pass_s(600.0)
+    assert world.of("b").waits_for == (
+        "10GiB of host memory (8GiB of it for its prompt cache):"
+        " 9GiB free, of it 7GiB promised to a above critical_available"
+    )
+    world.tree("a").memory_bytes = 10 * GIB
+    world.available = 12 * GIB
+    world.pass_s(3.0)
+    assert world.phase("b") is Phase.READY
+
+
+def test_a_cap_is_the_most_that_a_prompt_cache_is_waited_for() -> None:
+    capped = llama(gpus=GpuChoice("none"), memory=MemoryCaps(cap_bytes=4 * GIB))
+    world = World(capped)
+    world.fits, world.available = (cached(8),), 6 * GIB
+    world.settle()
+    assert world.phase() is Phase.STARTING
+    need = need_of(world.of(), capped)
+    assert (need.memory_bytes, need.later_bytes) == (2 * GIB, 2 * GIB)
+
+
+def test_more_mapped_weights_than_there_is_room_for_are_told_and_keep_nothing_back() -> None:
+    world = World(llama(gpus=GpuChoice("none")))
+    world.fits, world.available = (cached(0, mapped_gib=20),), 16 * GIB
+    world.settle()
+    [told] = world.told("weights do not fit")
+    assert told.reason == (
+        "20GiB of its weights are mapped, and there is room for 12GiB:"
+        " the rest is read from disk again and again"
+    )
+    assert world.phase() is Phase.STARTING
+
+
+def test_the_weights_of_other_models_count_and_those_of_replicas_once() -> None:
+    on_cpu = GpuChoice("none")
+    both = [llama(f"a-{n}", base="a", replica=n, gpus=on_cpu) for n in (1, 2)]
+    world = World(*both, llama("b", gpus=on_cpu))
+    world.fits, world.available = (cached(0, mapped_gib=20),), 42 * GIB
+    world.settle()
+    [told] = world.told("weights do not fit")
+    assert told.worker == "b"
+    assert told.reason.startswith(
+        "20GiB of its weights are mapped, and there is room for 14GiB beside 20GiB of other models: "
+    )

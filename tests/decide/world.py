@@ -5,7 +5,7 @@ launcher would. Nothing is patched and nothing waits. It holds the promises that
 see `promises`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ from supervisor.model.phase import GpuState, Phase
 from supervisor.model.plan import Plan, WorkerPlan
 from supervisor.model.reading import Missing
 from supervisor.model.report import Report
+from supervisor.model.rungs import Rungs
 from supervisor.model.snapshot import GpuProcess, GpuSample, HostSample, Identity, Sighting, Snapshot
 from supervisor.model.verdict import Verdict
 
@@ -121,6 +122,7 @@ class World:
         self.launch_fails: str | None = None
         self.hopeless = False
         self.fits: tuple[Fit, ...] | None = ()  # how each reckoning is answered; None: not at all
+        self.offers: Callable[[Reckon], Rungs] = lambda _: Rungs()  # and with which rungs
         self.newborn: dict[str, Any] = {}  # fields of the trees that are launched
         self.actions: list[Action] = []  # of the last call
         self.log: list[Action] = []  # of all time
@@ -351,7 +353,8 @@ class World:
                 self.answers(self.answer)
         elif isinstance(action, Reckon) and self.fits is not None:
             missing = None if self.fits else "not to be read"
-            self.inbox.append(Reckoned(action.worker, action.asked_s, self.fits, missing))
+            rungs = self.offers(action) if self.fits else Rungs()
+            self.inbox.append(Reckoned(action.worker, action.asked_s, self.fits, missing, rungs))
 
     def _launch(self, order: Launch) -> None:
         if self.launch_fails is not None:

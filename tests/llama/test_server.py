@@ -17,7 +17,7 @@ def read(*words: str, shares: tuple[int, ...] = (1,), **variables: str) -> Serve
 
 
 def told(**fields: Any) -> Settings:  # noqa: ANN401 - any field of the settings
-    given: dict[str, Any] = {"ctx": 4096, "n_gpu_layers": 25, "cache_ram_bytes": 0}
+    given: dict[str, Any] = {"ctx": 4096, "n_gpu_layers": 25}
     return Settings(**(given | fields))
 
 
@@ -39,7 +39,7 @@ def test_flags_that_are_not_given_have_the_defaults_of_the_server() -> None:
             cpu_moe_layers=0,
             swa_full=False,
             mmap=True,
-            cache_ram_bytes=0,
+            cache_ram_bytes=8 << 30,
             mmproj_bytes=0,
             shares=(1.0,),
         ),
@@ -66,6 +66,9 @@ def test_flags_that_are_not_given_have_the_defaults_of_the_server() -> None:
         (["-ngl", "0"], told(n_gpu_layers=0, shares=())),
         (["-dev", "none"], told(n_gpu_layers=0, shares=())),
         (["-c", "0", "-fit", "off"], told(ctx=0)),
+        (["-cram", "512"], told(cache_ram_bytes=512 << 20)),
+        (["--cache-ram", "0"], told(cache_ram_bytes=0)),
+        (["--cache-ram", "-1"], told()),  # without a limit
     ],
 )
 def test_a_flag_says_what_it_does_in_the_server(more: list[str], settings: Settings) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from supervisor.model.headroom import effective_available
 from supervisor.model.reading import Missing
@@ -26,6 +27,20 @@ def test_what_is_left_is_what_can_be_had(available: int, free: int, cache: int, 
         swap_free_bytes=swap * GIB,
     )
     assert effective_available(sample) == left * GIB
+
+
+def test_what_is_free_on_the_lists_of_the_cpus_can_be_had_too() -> None:
+    sample = HostSample(
+        read_s=0.0,
+        memory_available_bytes=36 * GIB,
+        memory_free_bytes=1 * GIB,
+        memory_cache_bytes=3 * GIB,
+        memory_per_cpu_bytes=2 * GIB,
+        swap_free_bytes=0,
+    )
+    assert effective_available(sample) == 6 * GIB
+    assert effective_available(replace(sample, swap_free_bytes=Missing("x"))) == 38 * GIB
+    assert effective_available(replace(sample, memory_per_cpu_bytes=Missing("x"))) == 4 * GIB
 
 
 def test_without_a_cross_check_the_kernels_word_counts() -> None:

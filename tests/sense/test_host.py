@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import HostSample
@@ -50,6 +51,41 @@ def test_every_figure_is_read_by_its_whole_name(tmp_path: Path) -> None:
         psi_full_avg10=7.25,
         pages_scanned=18,
     )
+
+
+ZONEINFO = """Node 0, zone      DMA
+  pages free     2816
+        boost    0
+    nr_free_pages 2816
+  pagesets
+    cpu: 0
+              count:    2
+              high:     14
+              batch:    1
+  vm stats threshold: 4
+Node 0, zone   Normal
+  pages free     44
+        protection: (0, 0, 0, 0, 0)
+  pagesets
+    cpu: 0
+              count:    234155
+              high:     241632
+    cpu: 1
+              count:    43
+"""
+
+
+def test_what_is_free_on_the_lists_of_the_cpus_is_read_on_a_closer_look_only(tmp_path: Path) -> None:
+    (host(tmp_path) / "zoneinfo").write_text(ZONEINFO)
+    sensor = HostSensor(tmp_path)
+    sample = sensor.read(3.0)
+    assert sample.memory_per_cpu_bytes == Missing("not read yet")
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    closer = sensor.closer(sample)
+    assert closer == replace(sample, memory_per_cpu_bytes=234200 * page_bytes)
+    (tmp_path / "zoneinfo").unlink()
+    why = f"cannot read {tmp_path}/zoneinfo: No such file or directory"
+    assert sensor.closer(closer) == replace(sample, memory_per_cpu_bytes=Missing(why))
 
 
 def test_a_second_reading_sees_what_has_changed(tmp_path: Path) -> None:
@@ -105,6 +141,9 @@ def test_this_machine_is_read() -> None:
     assert sample.memory_total_bytes == total
     assert isinstance(sample.memory_available_bytes, int)
     assert 0 < sample.memory_available_bytes < total
+    listed = HostSensor().closer(sample).memory_per_cpu_bytes
+    assert isinstance(listed, int)
+    assert 0 <= listed < total
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.sense.http_get import Answer, get
+from supervisor.sense.http_post import post_json
 from supervisor.sense.tls import machine_trust
 
 ROOT = Path(__file__).parents[2]
@@ -105,6 +106,30 @@ def test_a_certificate_that_the_machine_does_not_know_is_refused(certificate: Pa
 def test_a_certificate_of_another_name_is_refused(trusted: Path) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(trusted, b"HTTP/1.1 200 OK\r\n\r\n", host="127.0.0.1")
+
+
+def test_a_document_is_posted_whole_through_tls(trusted: Path) -> None:
+    document, came = b"x" * 300_000, bytearray()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.extend(await reader.readuntil(b"\r\n\r\n"))
+        came.extend(await reader.readexactly(len(document)))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    async def both() -> Answer:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(trusted)
+        server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+        async with server:
+            url = f"https://localhost:{server.sockets[0].getsockname()[1]}/hooks?a=b"
+            return await asyncio.wait_for(post_json(url, document, 100), 10.0)
+
+    assert asyncio.run(both()).status == 204
+    head, _, body = bytes(came).partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /hooks?a=b HTTP/1.1\r\n")
+    assert b"\r\nContent-Length: 300000" in head
+    assert body == document
 
 
 def test_a_probe_has_tls_in_a_process_that_was_started_without_openssl(trusted: Path) -> None:

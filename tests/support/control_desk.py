@@ -13,6 +13,7 @@ import msgspec
 from supervisor.daemon.control import Control, Limits, ReloadResult, UnknownWorkerError, listen
 from supervisor.daemon.recent import Recent
 from supervisor.model.action import Notice
+from supervisor.model.alert import AlertStatus
 from supervisor.model.course import Course
 from supervisor.model.event import News
 from supervisor.model.incident import Entry, GpuRow, HostRow, Incident, IncidentDetail, Sample, WorkerRow
@@ -121,6 +122,7 @@ class StoryDesk:
         self.queries: list[tuple[str | None, float | None, int]] = []
         self.logs: dict[str, str] = {}
         self.recent = Recent("epoch-1")
+        self.alerting: tuple[AlertStatus, ...] = ()
         self.web_plan = WebPlan()
         self.trouble: Exception | None = None
         self.shown = 0
@@ -182,6 +184,10 @@ class StoryDesk:
     def news(self, epoch: str | None, after: int, limit: int) -> News:
         """Return what was put into `recent`."""
         return self.recent.since(epoch, after, limit)
+
+    def alerts(self) -> tuple[AlertStatus, ...]:
+        """Return what was put into `alerting`."""
+        return self.alerting
 
     def web(self) -> WebPlan:
         """Return what was put into `web_plan`."""

@@ -28,7 +28,19 @@ TIMEOUT_S: Final = 600  # for a test that hangs, beyond the deadlines of what it
 # Those of the bare machine, those of the installed product, those that install and remove it.
 ORDER: Final = (
     *("machine", "units_quoting", "units_verify", "units_commands", "sensing", "logs", "limits", "emergency"),
-    *("drain", "reports", "daemon_life", "admin", "many", "boot", "llama", "web", "package", "install"),
+    *(
+        "drain",
+        "reports",
+        "kernel",
+        "daemon_life",
+        "admin",
+        "many",
+        "boot",
+        "llama",
+        "web",
+        "package",
+        "install",
+    ),
 )
 FAULT: Final = pytest.StashKey[str]()
 USED: Final = pytest.StashKey[list[Machine]]()

@@ -183,6 +183,14 @@ def test_stats_of_a_gpu_that_cannot_be_read_are_null_with_the_reason(face: WebFa
     assert memory["missing"]["usage_percent"] == "GPU 0: the driver hangs"
 
 
+def test_metrics_are_of_the_same_state(face: WebFace) -> None:
+    answer = face.get("/metrics")
+
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert b"\ngpu_supervisor_up 1.0\n" in answer.body
+    assert b'gpu_supervisor_worker_phase{phase="ready",worker="chat"} 1.0' in answer.body
+
+
 def test_health_is_of_the_process_and_readiness_of_the_daemon(face: WebFace, desk: StoryDesk) -> None:
     assert face.get("/healthz").json() == {"alive": True}
     assert face.get("/readyz").json() == {"ready": True}

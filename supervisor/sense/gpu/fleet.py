@@ -5,9 +5,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.snapshot import GpuProcess, GpuSample
+from supervisor.model.xid import bus_address
 from supervisor.sense.gpu.wire import Fault, GpuLine
 
 Fleet = Mapping[str, GpuSample]
@@ -27,7 +28,13 @@ def told(fleet: Fleet, line: GpuLine) -> tuple[Fleet, str]:
     if fault is None:
         return {**fleet, uuid: _read(uuid, line)}, uuid
     sample = fleet.get(uuid) or _nameless(uuid, line["index"])
-    sample = replace(sample, index=line["index"], name=line["name"] or sample.name, read_s=line["read_s"])
+    sample = replace(
+        sample,
+        index=line["index"],
+        name=line["name"] or sample.name,
+        read_s=line["read_s"],
+        bus_id=_bus_id(line) if line["bus_id"] else sample.bus_id,
+    )
     return {**fleet, uuid: _faulted(sample, state_of(fault), fault["text"])}, uuid
 
 
@@ -83,7 +90,17 @@ def _read(uuid: str, line: GpuLine) -> GpuSample:
         processes=Missing(processes)
         if isinstance(processes, str)
         else tuple(GpuProcess(pid, _reading(size)) for pid, size in processes),
+        bus_id=_bus_id(line),
+        throttle=_throttle(line["throttle"]),
     )
+
+
+def _bus_id(line: GpuLine) -> str | Missing:
+    return bus_address(line["bus_id"]) or Missing("the driver does not tell its PCI address")
+
+
+def _throttle(told: list[str] | str) -> tuple[Throttle, ...] | Missing:
+    return Missing(told) if isinstance(told, str) else tuple(one for one in Throttle if one in told)
 
 
 def _reading(value: int | str) -> int | Missing:
@@ -113,4 +130,5 @@ def _faulted(sample: GpuSample, state: GpuState, why: str) -> GpuSample:
         power_limit_w=missing,
         utilization_percent=missing,
         processes=missing,
+        throttle=missing,
     )

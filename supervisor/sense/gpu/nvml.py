@@ -75,6 +75,12 @@ def name(gpu: Handle) -> str:
     return str(_call(pynvml.nvmlDeviceGetName, gpu))
 
 
+def bus_id(gpu: Handle) -> str:
+    """Return the PCI address, `00000000:3B:00.0`."""
+    text = _call(pynvml.nvmlDeviceGetPciInfo, gpu).busId
+    return text.decode("ascii", "replace") if isinstance(text, bytes) else str(text)
+
+
 def memory(gpu: Handle) -> tuple[int, int]:
     """Return total and used bytes; version 1, for old drivers, counts the driver's reserve as used."""
     try:
@@ -111,6 +117,18 @@ def power_limit_mw(gpu: Handle) -> int:
 def utilization(gpu: Handle) -> int:
     """Return the percentage of time in which a kernel ran."""
     return int(_call(pynvml.nvmlDeviceGetUtilizationRates, gpu).gpu)
+
+
+def throttle(gpu: Handle) -> int:
+    """Return the bits of `nvmlClocksEventReasons`: why the clocks are lower than they could be."""
+    newer = getattr(pynvml, "nvmlDeviceGetCurrentClocksEventReasons", None)  # so called since R535
+    if newer is not None:
+        try:
+            return int(_call(newer, gpu))
+        except DriverError as error:
+            if error.code not in TRY_OLDER:
+                raise
+    return int(_call(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, gpu))
 
 
 def compute(gpu: Handle) -> Sequence[Entry]:

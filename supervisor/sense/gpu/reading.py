@@ -7,13 +7,20 @@ from typing import Final, NamedTuple
 
 from supervisor.sense.gpu import nvml
 from supervisor.sense.gpu.wire import Fault, GpuLine
-
-# include/linux/proc_ns.h: PROC_PID_INIT_INO, 0xEFFFFFFC. The driver names pids of this namespace only.
-INITIAL_PID_NAMESPACE: Final = "pid:[4026531836]"
+from supervisor.sense.pid_namespace import why_not_ours
 
 # A GPU whose memory is this near to the machine's is taken to share it (GB10 with some drivers). A card
 # beside as much RAM is farther off: the kernel keeps at least 1.5 % of RAM for its page structures.
 SAME_MEMORY: Final = 0.005
+
+# nvml.h: nvmlClocksEventReason...; a hardware slowdown comes with the reason for it where that is known.
+THROTTLE: Final = {
+    0x4: "sw-power-cap",
+    0x8: "hw-slowdown",
+    0x20: "sw-thermal",
+    0x40: "hw-thermal",
+    0x80: "hw-power-brake",
+}
 
 
 class HostFacts(NamedTuple):
@@ -29,7 +36,7 @@ def host_facts(proc: Path) -> HostFacts:
     lines = (proc / "meminfo").read_text().splitlines()
     total_kib = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))
     pid_max = int((proc / "sys/kernel/pid_max").read_text())
-    return HostFacts(pid_max, total_kib * 1024, _pids_fault(proc))
+    return HostFacts(pid_max, total_kib * 1024, why_not_ours(proc, "the driver"))
 
 
 def read_gpu(index: int, facts: HostFacts) -> GpuLine:
@@ -39,11 +46,13 @@ def read_gpu(index: int, facts: HostFacts) -> GpuLine:
         gpu = nvml.handle(index)
         line["uuid"] = nvml.uuid(gpu)
         line["name"] = nvml.name(gpu)
+        line["bus_id"] = _bus_id(gpu)
         _read_memory(gpu, line, facts)
         line["temperature_c"] = _optional("the temperature", nvml.temperature, gpu)
         line["power_mw"] = _optional("the power", nvml.power_mw, gpu)
         line["power_limit_mw"] = _optional("the power limit", nvml.power_limit_mw, gpu)
         line["utilization_percent"] = _optional("the utilization", nvml.utilization, gpu)
+        line["throttle"] = _throttle(gpu)
         line["processes"] = facts.pids_fault or _read_processes(gpu, facts.pid_max)
     except nvml.DriverError as error:
         line["fault"] = Fault(code=error.code, text=str(error))
@@ -81,6 +90,8 @@ def _empty(index: int) -> GpuLine:
         power_limit_mw=none,
         utilization_percent=none,
         processes=none,
+        bus_id="",
+        throttle=none,
     )
 
 
@@ -116,6 +127,22 @@ def _read_processes(gpu: nvml.Handle, pid_max: int) -> list[tuple[int, int | str
     return united(lists, pid_max)
 
 
+def _bus_id(gpu: nvml.Handle) -> str:
+    try:
+        return nvml.bus_id(gpu)
+    except nvml.DriverError as error:
+        _raise_if_gone(error)
+        return ""
+
+
+def _throttle(gpu: nvml.Handle) -> list[str] | str:
+    """Return why the clocks are held down; not that it idles, or that somebody has set them so."""
+    bits = _optional("the throttle reasons", nvml.throttle, gpu)
+    if isinstance(bits, str):
+        return bits
+    return [name for bit, name in THROTTLE.items() if bits & bit]
+
+
 def _optional(what: str, read: Callable[[nvml.Handle], int], gpu: nvml.Handle) -> int | str:
     try:
         return read(gpu)
@@ -134,13 +161,3 @@ def _why(what: str, error: nvml.DriverError) -> str:
     if error.code in {nvml.NOT_SUPPORTED, nvml.FUNCTION_NOT_FOUND}:
         return f"{what}: not supported"
     return f"cannot read {what}: {error}"
-
-
-def _pids_fault(proc: Path) -> str | None:
-    try:
-        namespace = str((proc / "self/ns/pid").readlink())
-    except OSError as error:
-        return f"cannot tell whether the driver's pids are ours: {error.strerror}"
-    if namespace == INITIAL_PID_NAMESPACE:
-        return None
-    return "the driver names pids of the host, and this is another PID namespace"

@@ -37,6 +37,8 @@ class GpuLine(TypedDict):
     power_limit_mw: int | str
     utilization_percent: int | str
     processes: list[tuple[int, int | str]] | str  # pid and bytes
+    bus_id: str  # as the driver writes it; empty where it could not be had
+    throttle: list[str] | str
 
 
 class Line(TypedDict, total=False):

@@ -1,10 +1,9 @@
 """The families of the host and of each GPU."""
 
 from collections.abc import Iterator
-from typing import Final, get_args
+from typing import Final
 
-from supervisor.model.phase import GpuState, Pressure
-from supervisor.model.snapshot import Throttle
+from supervisor.model.phase import GpuState, Pressure, Throttle
 from supervisor.model.status import GpuStatus, HostStatus
 from supervisor.web.metrics.family import Family, Point, counter, gauge, info, states, unix_time
 
@@ -38,8 +37,8 @@ def _ratio(percent: float | None) -> float | None:
 def _throttled(gpu: GpuStatus) -> Iterator[Point]:
     if gpu.throttle is None:
         return
-    for reason in get_args(Throttle):
-        yield "", {"reason": reason}, float(reason in gpu.throttle)
+    for reason in Throttle:
+        yield "", {"reason": reason.value}, float(reason in gpu.throttle)
 
 
 def _last_xid(gpu: GpuStatus) -> Iterator[Point]:

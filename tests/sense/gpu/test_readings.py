@@ -47,7 +47,47 @@ def test_every_reading_comes_in_the_units_of_the_house(driver: FakeDriver) -> No
         utilization_percent=50,
         unified=False,
         processes=(GpuProcess(4711, 3221225472),),
+        bus_id="0000:01:00",
+        throttle=(),
     )
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons"),
+    [
+        (0x1, ()),  # it idles
+        (0x2 | 0x10 | 0x100, ()),  # somebody has set its clocks so
+        (0x4, ("sw-power-cap",)),
+        (0x8 | 0x40, ("hw-slowdown", "hw-thermal")),
+        (0x20 | 0x80, ("sw-thermal", "hw-power-brake")),
+        (1 << 40, ()),  # of a driver to come
+    ],
+)
+def test_why_the_clocks_are_held_down_is_read_by_its_names(
+    driver: FakeDriver, bits: int, reasons: tuple[str, ...]
+) -> None:
+    driver.gpu(0).throttle = bits
+    assert read(driver).throttle == reasons
+
+
+def test_throttling_and_an_address_that_are_not_told_are_missing(driver: FakeDriver) -> None:
+    driver.gpu(0).fail(Call.THROTTLE, NOT_SUPPORTED)
+    driver.gpu(0).fail(Call.PCI, NO_PERMISSION)
+    seen = read(driver)
+    assert seen.throttle == Missing("the throttle reasons: not supported")
+    assert seen.bus_id == Missing("the driver does not tell its PCI address")
+    assert seen.state is GpuState.OK
+
+
+def test_a_gpu_that_is_lost_keeps_its_address(driver: FakeDriver) -> None:
+    async def falls(watched: Watched) -> None:
+        await watched.until(watched.known)
+        driver.gpu(0).fail(Call.MEMORY_V2, 15)
+        await watched.until(lambda: watched.gpu().state is GpuState.LOST)
+        assert watched.gpu().bus_id == "0000:01:00"
+        assert isinstance(watched.gpu().throttle, Missing)
+
+    watch(driver.environment, falls)
 
 
 def test_gpu_memory_that_a_process_takes_is_seen_in_the_next_reading(driver: FakeDriver) -> None:
@@ -165,10 +205,13 @@ def test_a_driver_of_old_without_the_newer_symbols_is_read_all_the_same(
     assert fakenvml.exists()  # there is a compiler
     old = FakeDriver(build_library(tmp_path, "-DOLD_DRIVER"), tmp_path / "nvml-state")
     old.gpu(0).run((10, GIB, Kind.COMPUTE), (11, GIB, Kind.GRAPHICS))
+    old.gpu(0).throttle = 0x8
     sample = read(old)
     assert sample.processes == (GpuProcess(10, 1073741824), GpuProcess(11, 1073741824))
     assert sample.memory_used_bytes == 17809014784
     assert sample.temperature_c == 40
+    assert sample.throttle == ("hw-slowdown",)
+    assert sample.bus_id == Missing("the driver does not tell its PCI address")
 
 
 @pytest.mark.parametrize("call", [Call.GRAPHICS, Call.MPS])

@@ -17,6 +17,8 @@ def test_a_real_gpu_is_read() -> None:
             assert gpu.state is GpuState.OK
             assert gpu.uuid.startswith("GPU-")
             assert gpu.name
+            assert not isinstance(gpu.bus_id, Missing)
+            assert not isinstance(gpu.throttle, Missing)
             assert not isinstance(gpu.temperature_c, Missing)
             assert 0 < gpu.temperature_c < 120
             if not gpu.unified:

@@ -40,7 +40,9 @@ enum call {
     CALL_COMPUTE,
     CALL_GRAPHICS,
     CALL_MPS,
-    CALLS = 16
+    CALL_PCI,
+    CALL_THROTTLE,
+    CALLS = 20
 };
 
 struct fault {
@@ -57,7 +59,8 @@ struct process {
 struct gpu {
     char name[96];
     char uuid[80];
-    uint64_t total, reserved, used;
+    char bus_id[32];
+    uint64_t total, reserved, used, throttle;
     uint32_t utilization, temperature, power_mw, power_limit_mw;
     uint32_t processes, padding;
     struct fault faults[CALLS];
@@ -160,6 +163,12 @@ int nvmlDeviceGetUUID(struct gpu *gpu, char *text, unsigned length) {
     return SUCCESS;
 }
 
+int nvmlDeviceGetCurrentClocksThrottleReasons(struct gpu *gpu, unsigned long long *reasons) {
+    ENTER(CALL_THROTTLE, gpu);
+    *reasons = gpu->throttle;
+    return SUCCESS;
+}
+
 struct memory {
     uint64_t total, free, used; // used holds the driver's reserve
 };
@@ -229,6 +238,23 @@ LIST(nvmlDeviceGetGraphicsRunningProcesses_v2, CALL_GRAPHICS)
 LIST(nvmlDeviceGetComputeRunningProcesses_v3, CALL_COMPUTE)
 LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, CALL_GRAPHICS)
 LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, CALL_MPS)
+
+struct pci { // nvmlPciInfo_t
+    char legacy[16];
+    unsigned domain, bus, device, id, subsystem;
+    char bus_id[32];
+};
+
+int nvmlDeviceGetPciInfo_v3(struct gpu *gpu, struct pci *pci) {
+    ENTER(CALL_PCI, gpu);
+    *pci = (struct pci){0};
+    snprintf(pci->bus_id, sizeof pci->bus_id, "%s", gpu->bus_id);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetCurrentClocksEventReasons(struct gpu *gpu, unsigned long long *reasons) {
+    return nvmlDeviceGetCurrentClocksThrottleReasons(gpu, reasons);
+}
 
 struct memory_v2 {
     unsigned version;

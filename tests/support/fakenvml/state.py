@@ -34,6 +34,8 @@ class Call(IntEnum):
     COMPUTE = auto()
     GRAPHICS = auto()
     MPS = auto()
+    PCI = auto()
+    THROTTLE = auto()
 
 
 class Kind(IntEnum):
@@ -44,7 +46,7 @@ class Kind(IntEnum):
     MPS = 2
 
 
-CALLS: Final = 16
+CALLS: Final = 20
 
 
 class _Fault(Structure):
@@ -65,9 +67,11 @@ class Gpu(Structure):
 
     name: bytes
     uuid: bytes
+    bus_id: bytes
     total: int
     reserved: int
     used: int
+    throttle: int
     utilization: int
     temperature: int
     power_mw: int
@@ -78,9 +82,11 @@ class Gpu(Structure):
     _fields_ = (
         ("name", c_char * 96),
         ("uuid", c_char * 80),
+        ("bus_id", c_char * 32),
         ("total", c_uint64),
         ("reserved", c_uint64),
         ("used", c_uint64),
+        ("throttle", c_uint64),
         ("utilization", c_uint32),
         ("temperature", c_uint32),
         ("power_mw", c_uint32),
@@ -139,6 +145,7 @@ class FakeDriver:
             gpu = self.gpu(index)
             gpu.name = b"Fake GPU"
             gpu.uuid = b"GPU-%d" % index
+            gpu.bus_id = b"00000000:%02X:00.0" % (index + 1)
             gpu.total, gpu.reserved, gpu.used = 80 * GIB, 600 << 20, 16 * GIB
             gpu.utilization, gpu.temperature, gpu.power_mw, gpu.power_limit_mw = (
                 50,

@@ -1,0 +1,1 @@
+"""From facts to findings, each family in a module of its own; pure."""

@@ -1,0 +1,3 @@
+from support.system_bus import bus
+
+__all__ = ["bus"]
