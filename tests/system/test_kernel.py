@@ -11,8 +11,8 @@ XID = f"NVRM: Xid (PCI:{BUS}): 79, pid='<unknown>', name=<unknown>, GPU has fall
 
 
 def say(machine: Machine, line: str) -> None:
-    """Write a line into the kernel's log, as root may."""
-    machine.put("/run/line", f"<3>{line}")
+    """Write a line into the kernel's log, as root may; without its end it is shown only with the next one."""
+    machine.put("/run/line", f"<3>{line}\n")
     machine.ok("cat /run/line >/dev/kmsg; rm /run/line")
 
 
