@@ -49,6 +49,11 @@ class KernelListener:
         self._fallen_s: dict[str, float] = {}
         self._nudged_s: dict[_Key, float] = {}
 
+    @property
+    def missing(self) -> Missing | None:
+        """Why nothing is heard of it; None while it is read."""
+        return self._log if isinstance(self._log, Missing) else self._log.ended
+
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read what was said before the daemon began, and hear what is said from now on."""
         if isinstance(self._log, Missing):

@@ -40,6 +40,7 @@ class StatusContext(Struct, frozen=True):
     config_refused: str | None = None
     dry_run: bool = False
     history: str = "ok"
+    kernel_log_missing: Missing | None = None
     supervisor: SelfStatus | None = None
 
 
@@ -55,7 +56,9 @@ def status_of(context: StatusContext, plan: Plan, memory: Memory, snapshot: Snap
         taken_at=utc_text(snapshot.wall_s),
         uptime_s=round(snapshot.taken_s - context.started_s, 3),
         host=_host(memory, snapshot.host),
-        gpus=tuple(_gpu(gpu, memory.gpus.get(gpu.uuid, GpuMemory()), snapshot) for gpu in snapshot.gpus),
+        gpus=tuple(
+            _gpu(gpu, memory.gpus.get(gpu.uuid, GpuMemory()), context, snapshot) for gpu in snapshot.gpus
+        ),
         workers=tuple(
             _worker(memory.workers.get(name, WorkerMemory(name)), plan.workers.get(name), context, snapshot)
             for name in (*plan.workers, *leaving)
@@ -93,7 +96,8 @@ def _host(memory: Memory, host: HostSample) -> HostStatus:
     )
 
 
-def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus:
+def _gpu(gpu: GpuSample, remembered: GpuMemory, context: StatusContext, snapshot: Snapshot) -> GpuStatus:
+    xids = context.kernel_log_missing or remembered.xids
     total_bytes, used_bytes = gpu_memory(gpu, snapshot.host)
     missing = _missing(
         memory_total_bytes=total_bytes,
@@ -103,6 +107,7 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         power_limit_w=gpu.power_limit_w,
         utilization_percent=gpu.utilization_percent,
         throttle=gpu.throttle,
+        xids=xids,
     )
     last = remembered.last_xid
     return GpuStatus(
@@ -121,7 +126,7 @@ def _gpu(gpu: GpuSample, remembered: GpuMemory, snapshot: Snapshot) -> GpuStatus
         quarantine=remembered.quarantine,
         read_age_s=round(max(0.0, snapshot.taken_s - gpu.read_s), 3),
         throttle=known(gpu.throttle),
-        xids=remembered.xids,
+        xids=known(xids),
         last_xid=None if last is None else XidStatus(last.code, last.text, utc_text(last.wall_s)),
         missing=missing if gpu.fault is None else {**missing, "state": gpu.fault},
     )

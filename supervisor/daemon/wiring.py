@@ -292,6 +292,7 @@ class Daemon:
             config_refused=refused,
             dry_run=self._setting.options.dry_run,
             history=self._history.state,
+            kernel_log_missing=self._kernel.missing,
             supervisor=self._meter.status(self._history.dropped),
         )
 

@@ -45,7 +45,7 @@ class GpuStatus(Struct, frozen=True):
     quarantine: str | None = None
     read_age_s: float = 0.0
     throttle: tuple[str, ...] | None = ()  # why its clocks are held down
-    xids: int = 0  # since the boot
+    xids: int | None = 0  # since the boot
     last_xid: XidStatus | None = None
     missing: Mapping[str, str] = {}
 

@@ -300,3 +300,11 @@ def test_a_unit_is_named_where_systemd_launches() -> None:
 
 def test_times_are_utc() -> None:
     assert utc_text(1234567890.5) == "2009-02-13T23:31:30.500Z"
+
+
+def test_xids_are_unknown_where_the_kernels_log_cannot_be_read() -> None:
+    context = structs.replace(CONTEXT, kernel_log_missing=Missing("cannot read /dev/kmsg: denied"))
+    memory = Memory("i", gpus={"GPU-1": GpuMemory(xids=3)})
+    assert status_of(CONTEXT, PLAN, memory, SNAPSHOT).gpus[0].xids == 3
+    gpu = status_of(context, PLAN, memory, SNAPSHOT).gpus[0]
+    assert (gpu.xids, gpu.missing["xids"]) == (None, "cannot read /dev/kmsg: denied")

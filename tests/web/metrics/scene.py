@@ -75,6 +75,7 @@ def unread() -> Status:
         utilization_percent=None,
         state="lost",
         throttle=None,
+        xids=None,
         last_xid=None,
     )
     chat = worker("chat", memory_bytes=None, memory_file_bytes=None, vram_bytes=None, memory_cap_bytes=None)

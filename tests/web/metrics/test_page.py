@@ -248,7 +248,6 @@ def test_a_reading_that_is_missing_is_no_series() -> None:
         "gpu_pressure",
         "gpu_quarantined",
         "gpu_state",
-        "gpu_xid_errors_total",
         "host_pressure",
         "last_turn_timestamp_seconds",
         "up",
