@@ -180,7 +180,9 @@ def test_where_there_is_no_kernel_log_that_is_told_once_and_all_else_works(
                 " Xids and kills by the kernel are known as far as others tell of them"
             ),
         )
-        assert (daemon.gpu(0)["xids"], daemon.gpu(0)["quarantine"]) == (0, None)
+        gpu = daemon.gpu(0)
+        assert (gpu["xids"], gpu["quarantine"]) == (None, None)  # none is known, and nothing is quarantined
+        assert gpu["missing"]["xids"] == f"cannot read {tmp_path}/none: No such file or directory"
     finally:
         daemon.close()
 
