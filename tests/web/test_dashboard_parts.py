@@ -222,10 +222,14 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
           const workers = [b, {...b, name: 'd'}];
           const told = {status: {uptime_s: 5}, workers, gone: ['c'], order: ['d', 'a', 'b']};
           const second = after(first, {type: 'changes', ...told});
+          const [gpu] = status.gpus;
+          const other = {...gpu, uuid: 'GPU-other'};
+          const swapped = after(first, {type: 'changes', status: {gpus: [other]}});
           const third = after(first, {type: 'job', worker: 'a', job: {done: 7}});
           return {
             names: second.status.workers.map((one) => `${one.name} ${one.phase}`),
             kept: second.status.workers[1] === status.workers[0] && second.status.gpus === status.gpus,
+            gpus: swapped.status.gpus.map((one) => one.uuid),
             uptime: second.status.uptime_s,
             job: third.status.workers[0].reported.progress.done,
             same: after(second, {type: 'event'}) === second,
@@ -236,6 +240,7 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
     assert browser.run(script, msgspec.to_builtins(status)) == {
         "names": ["d stopped", "a ready", "b stopped"],
         "kept": True,
+        "gpus": ["GPU-other"],
         "uptime": 5,
         "job": 7,
         "same": True,
