@@ -259,6 +259,13 @@ def test_a_link_that_stays_lost_is_tried_less_often_and_not_by_all_at_once(ask: 
     assert ask("link", "backoffMs", 60, 1) == 15000
 
 
+def test_an_incident_says_how_it_ended_and_how_long_it_took(ask: Ask) -> None:
+    over = {"opened_wall_s": 5.0, "closed_wall_s": 8.9, "outcome": "ready again after 0.1 s"}
+    assert ask("incidents", "ending", over) == "ready again after 0.1 s; 3.9 s in all"
+    assert ask("incidents", "ending", {**over, "outcome": None}) == "over; 3.9 s in all"
+    assert ask("incidents", "ending", {**over, "closed_wall_s": None}) == "still open"
+
+
 def test_a_course_has_gaps_where_nothing_was_read(ask: Ask) -> None:
     row = {"endS": 600, "slotS": 60, "slots": 5}
     assert ask("courses", "spread", [300, 420, 540], [1, 2, None], row) == [None, 2, None, None, None]

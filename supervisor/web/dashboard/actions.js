@@ -90,8 +90,12 @@ export class Actions {
     const said = `${WISHES[wish].title} of ${worker}`;
     const here = this.dialog.open && turn === this.turn; // and the dialog asks nothing else by now
     if (fault === null) this.tell(`${said} was asked for.`);
-    else if (here) this.#complain(`Not done: ${fault.message}`);
-    else this.tell(`${said} was not done: ${fault.message}`);
+    else {
+      const doubtful = !(fault instanceof Refused) || fault.isDoubtful;
+      const how = `${said} ${doubtful ? "may or may not come" : "was not done"}: ${fault.message}`;
+      if (here) this.#complain(how);
+      else this.tell(how);
+    }
     if (here) this.yes.disabled = false;
     if (here && fault === null) this.dialog.close();
     if (fault instanceof Refused && fault.status === 401) this.signIn();
