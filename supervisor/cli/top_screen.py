@@ -9,44 +9,19 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.coordinate import Coordinate
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, RichLog, Static
 
 from supervisor.cli.command import CommandError
 from supervisor.cli.figures import span
+from supervisor.cli.top_confirm import Confirm
 from supervisor.cli.top_source import Seen, Source
 from supervisor.cli.top_view import COLUMNS, ORDERS, Order, arranged, detail, machine, row, title, told
 from supervisor.model.news import Wish
 from supervisor.model.status import WorkerStatus
 
 EVERY_S: Final = 1.0
+LATE_S: Final = 3.0  # an answer that takes longer is worth a word
 LINES_KEPT: Final = 500
-
-
-class Confirm(ModalScreen[bool]):
-    """Asks once before something is done to a worker."""
-
-    CSS = """
-    Confirm { align: center middle; }
-    Confirm Static { width: auto; max-width: 60; border: round $warning; padding: 1 2; background: $surface; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "answer(True)", "yes"),
-        Binding("n,escape,q", "answer(False)", "no"),
-    ]
-
-    def __init__(self, question: str) -> None:
-        """Ask this question."""
-        super().__init__()
-        self._question = question
-
-    def compose(self) -> ComposeResult:
-        """Show it."""
-        yield Static(f"{self._question}\n\n[b]y[/b] yes   [b]n[/b] no")
-
-    def action_answer(self, answer: bool) -> None:  # noqa: FBT001 - textual passes what the binding says
-        """Close with the answer."""
-        self.dismiss(answer)
 
 
 class Top(App[None]):
@@ -80,6 +55,7 @@ class Top(App[None]):
         self._order: Order = ORDERS[0]
         self._wanted = ""
         self._shown: list[str] = []
+        self._asked_s: float | None = None  # since when the daemon has not answered
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
@@ -104,19 +80,36 @@ class Top(App[None]):
     def _table(self) -> DataTable[Text]:
         return cast("DataTable[Text]", self.query_one("#workers", DataTable))
 
-    @work(thread=True, exclusive=True, group="look")
     def look(self) -> None:
-        """Ask the daemon in a thread: it may be away, and keys are obeyed all the same."""
+        """Ask the daemon anew, unless it still owes an answer: a thread that waits cannot be called off."""
+        now_s = time.monotonic()
+        if self._asked_s is None:
+            self._asked_s = now_s
+            self._ask_all()
+        elif now_s - self._asked_s >= LATE_S:
+            since_s = self._asked_s if self._seen.away is None else self._seen.away_since_s
+            self._say_away(since_s, self._seen.away or "the daemon does not answer")
+
+    @work(thread=True, group="look")
+    def _ask_all(self) -> None:
+        """Ask in a thread: the daemon may be away, and keys are obeyed all the same."""
         seen = self._source.look()
-        self.call_from_thread(self.show, seen)
+        self.call_from_thread(self._answered, seen)
+
+    def _answered(self, seen: Seen) -> None:
+        self._asked_s = None
+        self.show(seen)
+
+    def _say_away(self, since_s: float, why: str | None) -> None:
+        away = self.query_one("#away", Static)
+        away.display = why is not None
+        if why is not None:
+            away.update(f"for {span(time.monotonic() - since_s)} nothing new: {why}")
 
     def show(self, seen: Seen) -> None:
         """Draw everything anew."""
         self._seen = seen
-        away = self.query_one("#away", Static)
-        away.display = seen.away is not None
-        if seen.away is not None:
-            away.update(f"for {span(time.monotonic() - seen.away_since_s)} nothing new: {seen.away}")
+        self._say_away(seen.away_since_s, seen.away)
         self.title = title(seen.status, self._order, self._wanted)
         self.query_one("#machine", Static).update(
             Text.assemble((f"{self.title}\n", "bold"), machine(seen.status))

@@ -72,12 +72,12 @@ class Source:
         first = self._epoch is None
         news = client.news(self._epoch, self._last, FIRST_EVENTS)
         again = news.epoch != self._epoch
-        self._epoch, self._last = news.epoch, news.last
         courses = {} if self._seen is None else self._seen.courses
         if first or again or now_s - self._courses_s >= COURSES_EVERY_S:
-            self._courses_s = now_s
             found = client.courses(time.time() - HOUR_S, SLOT_S)
             courses = {course.name: course for course in found if course.kind == "worker"}
+            self._courses_s = now_s
+        self._epoch, self._last = news.epoch, news.last  # only now: what is not shown is asked for again
         return Seen(status, courses, news.events)
 
     def ask(self, wish: Wish, worker: str) -> None:

@@ -81,9 +81,9 @@ class Callers:
             if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
                 raise ProblemError(HTTPStatus.FORBIDDEN, "a page of another origin may not do that")
             return
-        parts = urlsplit(origin)
-        same = parts.scheme in {"http", "https"} and parts.netloc.lower() == headers.get("host", "").lower()
-        if not same and _name(parts.netloc) not in self._public:
+        scheme, _, authority = origin.lower().partition("://")
+        same = scheme in {"http", "https"} and authority == headers.get("host", "").lower()
+        if not same and _name(authority) not in self._public:
             raise ProblemError(HTTPStatus.FORBIDDEN, "a page of another origin may not do that")
 
     def who(self, headers: Headers, cookies: Mapping[str, str]) -> str | None:

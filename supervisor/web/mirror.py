@@ -125,7 +125,10 @@ class Mirror:
         asked = {"limit": 1} if first else {"epoch": self._epoch, "after": self._after}
         news = (await self._link.call("News", ANSWER_S, **asked))["news"]
         self._epoch, self._after = str(news["epoch"]), int(news["last"])
-        return () if first else list(news["events"])
+        events = list(news["events"])
+        if not all(isinstance(event, dict) for event in events):
+            raise TypeError("its events are no objects")
+        return () if first else events
 
     async def _alerts(self) -> Sequence[Any]:
         if not self._has_alerts:

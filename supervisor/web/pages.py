@@ -16,6 +16,7 @@ from supervisor.web.metrics import CONTENT_TYPE
 from supervisor.web.problem import ProblemError
 from supervisor.web.site import Site
 from supervisor.web.stats import stats_of
+from supervisor.web.view import View
 
 JSON: Final = "application/json"
 HISTORY_S: Final = 2.0
@@ -56,11 +57,17 @@ async def healthz(site: Site, request: Request) -> Response:
 async def readyz(site: Site, request: Request) -> Response:
     """Say that the daemon answered lately."""
     del request
+    await _lately(site)
+    return Response(b'{"ready":true}', media_type=JSON)
+
+
+async def _lately(site: Site) -> View:
+    """Return what is known; AwayError where it is old: an answer that does not tell its age is of now."""
     view = await site.mirror.look()
     age_s = site.now_s() - view.read_s
     if age_s > LATELY_S:
         raise AwayError(f"{view.away or 'the daemon is slow'}, its last answer is {age_s:.0f} s old")
-    return Response(b'{"ready":true}', media_type=JSON)
+    return view
 
 
 async def status(site: Site, request: Request) -> Response:
@@ -73,13 +80,13 @@ async def status(site: Site, request: Request) -> Response:
 async def workers(site: Site, request: Request) -> Response:
     """Return all workers."""
     del request
-    view = await site.mirror.look()
+    view = await _lately(site)
     return _json({"workers": view.status.get("workers", [])})
 
 
 async def worker(site: Site, request: Request) -> Response:
     """Return one worker."""
-    view = await site.mirror.look()
+    view = await _lately(site)
     return _json(named(view.status, request.path_params["name"]))
 
 
@@ -95,13 +102,13 @@ def named(status: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 async def alerts(site: Site, request: Request) -> Response:
     """Return the alerts that the daemon knows of."""
     del request
-    return _json({"alerts": list((await site.mirror.look()).alerts)})
+    return _json({"alerts": list((await _lately(site)).alerts)})
 
 
 async def stats(site: Site, request: Request) -> Response:
     """Return memory in the shape that monitors of inference servers expect."""
     del request
-    return _json(stats_of((await site.mirror.look()).status))
+    return _json(stats_of((await _lately(site)).status))
 
 
 async def metrics(site: Site, request: Request) -> Response:

@@ -41,13 +41,16 @@ def view_of(status: Document, alerts: Sequence[Any], read_s: float, read_at: str
             _has_name(part, name) for part in cast("list[object]", parts)
         ):
             raise ValueError(f"its {key} are no list of things with a {name}")
+    if not all(isinstance(each.get("reported", {}), dict | None) for each in status["workers"]):
+        raise ValueError("what a worker reports is no object")
     return View(status, msgspec.json.encode(status), alerts, read_s, read_at)
 
 
 def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
     """Return what is new: `status`, `gpus`, `workers`, `gone`, `order`; those without news are left out.
 
-    With `ages` what grew older counts as changed too.
+    With `ages` what grew older counts as changed too. Where it is not the same GPUs any more, `status` has
+    all of them.
     """
     told: dict[str, Any] = {}
     head = {
@@ -55,10 +58,14 @@ def changes(old: Document, new: Document, *, ages: bool) -> dict[str, Any]:
         for key, value in new.items()
         if key not in {"gpus", "workers"} and (key not in old or old[key] != value)
     }
+    gpus_before, gpus_now = _named(old, "gpus"), _named(new, "gpus")
+    others = list(gpus_before) != list(gpus_now)
+    if others:
+        head["gpus"] = new["gpus"]
     if head:
         told["status"] = head
     before, now = _named(old, "workers"), _named(new, "workers")
-    gpus = _changed(_named(old, "gpus"), _named(new, "gpus"), ages=ages)
+    gpus = [] if others else _changed(gpus_before, gpus_now, ages=ages)
     workers = _changed(before, now, ages=ages)
     gone = [name for name in before if name not in now]
     parts = (("gpus", gpus), ("workers", workers), ("gone", gone))
@@ -72,6 +79,8 @@ def merged(old: Document, new: Document, told: Document) -> Document:
     """Return what somebody knows who knew `old` and was told the `changes` to `new`."""
     parts = {}
     for key, name in NAMED.items():
+        if key in told.get("status", ()):  # it was told whole
+            continue
         fresh = {each[name] for each in told.get(key, ())}
         before = _named(old, key)
         parts[key] = [each if each[name] in fresh else before[each[name]] for each in new.get(key, ())]

@@ -6,6 +6,7 @@ import pty
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from supervisor.cli.command import CommandError
 from supervisor.cli.top_screen import Top
 from supervisor.cli.top_source import Source
 from supervisor.model.action import Notice
+from supervisor.model.status import Status
 from support.command_line import environment, gpu_supervisor
 from support.control_desk import StoryDesk, everything, serving, worker
 
@@ -108,6 +110,43 @@ def test_a_daemon_that_goes_away_is_told_and_found_again(tmp_path: Path) -> None
         assert source.look().away is None
         assert [one.name for one in source.look().status.workers] == ["embed"]
         source.close()
+
+
+class HangingDesk(StoryDesk):
+    """A desk whose daemon stands still while `goes` is not set."""
+
+    def __init__(self) -> None:
+        super().__init__(everything(worker("chat")))
+        self.goes = threading.Event()
+        self.goes.set()
+
+    def status(self) -> Status:
+        found = super().status()
+        self.goes.wait(15)
+        return found
+
+
+@pytest.mark.slow
+def test_a_daemon_that_hangs_is_told_and_asked_once(tmp_path: Path) -> None:
+    path = tmp_path / "control"
+    desk = HangingDesk()
+
+    async def play(app: Top, pilot: Pilot[None]) -> None:
+        looks = sum(thread.name.startswith("asyncio_") for thread in threading.enumerate())
+        desk.goes.clear()
+        await until(pilot, lambda: "nothing new: the daemon does not answer" in text(app, "#away"))
+        now = sum(thread.name.startswith("asyncio_") for thread in threading.enumerate())
+        assert now <= looks + 1
+        desk.now = everything(worker("chat"), worker("embed"))
+        desk.goes.set()
+        await until(pilot, lambda: names(app) == ["chat", "embed"])
+        assert not app.query_one("#away", Static).display
+
+    try:
+        with serving(path, desk):
+            on_screen(path, play)
+    finally:
+        desk.goes.set()
 
 
 def test_each_thing_is_told_once(control: Path, desk: StoryDesk) -> None:

@@ -82,6 +82,11 @@ def test_a_daemon_that_hangs_is_told_as_away_and_delays_nobody(daemon: Daemon, s
         shown.until(lambda: shown.get("/api/v1/status").json()["web"]["daemon"] != "ok", "it shows", 30)
         web = shown.get("/api/v1/status").json()["web"]
         assert web["daemon"] == "away: the daemon did not answer within 5 s"
+        shown.until(lambda: shown.get("/stats").status == 503, "it is not told as of now", 30)
+        for path in ("/api/v1/workers", "/api/v1/workers/one", "/api/v1/alerts"):
+            assert shown.get(path).status == 503
+        assert "its last answer is" in shown.get("/stats").json()["detail"]
+        assert shown.get("/api/v1/status").status == 200
     finally:
         daemon.process.send_signal(signal.SIGCONT)
     shown.until(lambda: shown.get("/api/v1/status").json()["web"]["daemon"] == "ok", "it is back", 30)

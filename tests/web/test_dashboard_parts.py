@@ -222,10 +222,14 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
           const workers = [b, {...b, name: 'd'}];
           const told = {status: {uptime_s: 5}, workers, gone: ['c'], order: ['d', 'a', 'b']};
           const second = after(first, {type: 'changes', ...told});
+          const [gpu] = status.gpus;
+          const other = {...gpu, uuid: 'GPU-other'};
+          const swapped = after(first, {type: 'changes', status: {gpus: [other]}});
           const third = after(first, {type: 'job', worker: 'a', job: {done: 7}});
           return {
             names: second.status.workers.map((one) => `${one.name} ${one.phase}`),
             kept: second.status.workers[1] === status.workers[0] && second.status.gpus === status.gpus,
+            gpus: swapped.status.gpus.map((one) => one.uuid),
             uptime: second.status.uptime_s,
             job: third.status.workers[0].reported.progress.done,
             same: after(second, {type: 'event'}) === second,
@@ -236,6 +240,7 @@ def test_a_message_changes_what_it_tells_of_and_nothing_else(browser: Browser, a
     assert browser.run(script, msgspec.to_builtins(status)) == {
         "names": ["d stopped", "a ready", "b stopped"],
         "kept": True,
+        "gpus": ["GPU-other"],
         "uptime": 5,
         "job": 7,
         "same": True,
@@ -252,6 +257,13 @@ def test_a_link_that_stays_lost_is_tried_less_often_and_not_by_all_at_once(ask: 
         30000,
     ]
     assert ask("link", "backoffMs", 60, 1) == 15000
+
+
+def test_an_incident_says_how_it_ended_and_how_long_it_took(ask: Ask) -> None:
+    over = {"opened_wall_s": 5.0, "closed_wall_s": 8.9, "outcome": "ready again after 0.1 s"}
+    assert ask("incidents", "ending", over) == "ready again after 0.1 s; 3.9 s in all"
+    assert ask("incidents", "ending", {**over, "outcome": None}) == "over; 3.9 s in all"
+    assert ask("incidents", "ending", {**over, "closed_wall_s": None}) == "still open"
 
 
 def test_a_course_has_gaps_where_nothing_was_read(ask: Ask) -> None:

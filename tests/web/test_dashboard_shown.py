@@ -3,6 +3,7 @@
 import os
 import secrets
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,9 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from supervisor.model.alert import AlertStatus
+from supervisor.model.news import Asked
 from supervisor.model.plan import WebPlan
 from supervisor.model.status import WorkerStatus
-from support.browser import ENTER, Browser
+from support.browser import ENTER, ESCAPE, Browser
 from support.control_desk import GIB, serving, worker
 from support.page import browser, complaints, look
 from support.shown_machine import CHAT, ShownDesk, machine, workers
@@ -222,6 +224,35 @@ def test_a_row_that_moves_keeps_the_focus(browser: Browser, face: WebFace, desk:
     names = "return [...document.querySelectorAll('.worker')].map((one) => one.dataset.worker)"
     browser.until(lambda: browser.run(names)[0] == "rerank", "the fullest comes first")
     assert browser.run("return document.activeElement.ariaLabel") == "Stop rerank"
+
+
+class SlowDesk(ShownDesk):
+    """A desk that takes a wish only once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(machine())
+        self.goes = threading.Event()
+
+    def ask(self, asked: Asked) -> None:
+        self.goes.wait(4)
+        super().ask(asked)
+
+
+def test_a_late_answer_is_told_of_its_own_question(browser: Browser, tmp_path: Path) -> None:
+    desk = SlowDesk()
+    with serving(tmp_path / "slow", desk), web_face(tmp_path, tmp_path / "slow") as face:
+        look(browser, face.port)
+        browser.click("[data-worker=chat] [data-wish=restart]")
+        browser.click("#confirm-yes")
+        browser.type(ESCAPE)
+        browser.until(lambda: not browser.shown("#confirm"), "it is closed")
+        browser.click("[data-worker=embed] [data-wish=restart]")
+        browser.until_text("#confirm-title", r"^Restart embed\?$")
+        desk.goes.set()
+        browser.until_text("#toast", "^Restart of chat was asked for")
+        assert browser.text("#confirm-title") == "Restart embed?"
+        assert browser.shown("#confirm")
+        assert [asked.workers for asked in desk.asked] == [("chat",)]
 
 
 def test_the_incidents_of_one_worker_can_be_chosen(browser: Browser, face: WebFace) -> None:

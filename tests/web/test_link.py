@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
@@ -121,6 +122,33 @@ def test_a_state_of_another_shape_is_an_error_and_the_next_one_counts(tmp_path: 
         good = b'{"parameters": {"status": {"gpus": [], "workers": []}' + news
         async with answering(tmp_path / "control", good, hang=True):
             assert (await mirror.look()).status == {"gpus": [], "workers": []}
+            link.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("workers", "events", "why"),
+    [
+        (b'[{"name": "a", "reported": 5}]', b"[]", "ValueError what a worker reports is no object"),
+        (b"[]", b'["told"]', "TypeError its events are no objects"),
+        (b"[]", b"5", "TypeError"),
+    ],
+)
+def test_garbage_within_an_answer_ends_no_poll(
+    tmp_path: Path, workers: bytes, events: bytes, why: str
+) -> None:
+    told = (
+        b'{"parameters": {"status": {"gpus": [], "workers": ' + workers + b'}, "alerts": [], '
+        b'"news": {"epoch": "e", "last": 0, "events": ' + events + b"}}}\0"
+    )
+
+    async def run() -> None:
+        link = Link(tmp_path / "control")
+        mirror = Mirror(link, time.monotonic)
+        async with answering(tmp_path / "control", told, hang=True):
+            with pytest.raises(AwayError, match=f"the daemon's answer is not understood: {why}"):
+                await mirror.look()
             link.close()
 
     asyncio.run(run())

@@ -48,3 +48,15 @@ def test_a_gpu_that_changed_is_told_whole() -> None:
     new = document(everything(worker("a"), worker("b")))
     new["gpus"][0] = {**new["gpus"][0], "temperature_c": 90.0}
     assert changes(OLD, new, ages=False) == {"gpus": [new["gpus"][0]]}
+
+
+def test_where_it_is_not_the_same_gpus_any_more_all_are_told() -> None:
+    first = OLD["gpus"][0]
+    second = {**first, "index": 1, "uuid": "GPU-2"}
+    both, one, none = ({**OLD, "gpus": gpus} for gpus in ([first, second], [second], []))
+
+    assert changes(OLD, both, ages=False) == {"status": {"gpus": [first, second]}}
+    assert changes(both, one, ages=True) == {"status": {"gpus": [second]}}
+    assert changes(one, none, ages=False) == {"status": {"gpus": []}}
+    assert merged(OLD, both, changes(OLD, both, ages=False))["gpus"] == [first, second]
+    assert merged(both, one, changes(both, one, ages=False))["gpus"] == [second]

@@ -45,6 +45,7 @@ export class Actions {
     this.yes = /** @type {HTMLButtonElement} */ (byId("confirm-yes"));
     this.wish = "";
     this.worker = "";
+    this.turn = 0; // which question the dialog asks
     byId("confirm-no").addEventListener("click", () => this.dialog.close());
     byId("confirm-form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -62,6 +63,7 @@ export class Actions {
     const said = WISHES[wish];
     this.wish = wish;
     this.worker = worker.name;
+    this.turn += 1;
     setText(byId("confirm-title"), `${said.title} ${worker.name}?`);
     setText(byId("confirm-text"), said.text);
     setText(this.yes, said.button);
@@ -76,18 +78,27 @@ export class Actions {
   }
 
   async #send() {
+    const { worker, wish } = this;
+    const turn = this.turn;
     const reason = this.reason.value.trim();
-    const now = this.now.checked && WISHES[this.wish].now;
+    const now = this.now.checked && WISHES[wish].now;
     this.yes.disabled = true;
-    try {
-      await send(this.worker, this.wish, { ...(reason ? { reason } : {}), ...(now ? { now } : {}) });
-      this.dialog.close();
-      this.tell(`${WISHES[this.wish].title} of ${this.worker} was asked for.`);
-    } catch (refused) {
-      this.#complain(`Not done: ${/** @type {Error} */ (refused).message}`);
-      if (refused instanceof Refused && refused.status === 401) this.signIn();
+    const fault = await send(worker, wish, { ...(reason ? { reason } : {}), ...(now ? { now } : {}) }).then(
+      () => null,
+      (refused) => refused,
+    );
+    const said = `${WISHES[wish].title} of ${worker}`;
+    const here = this.dialog.open && turn === this.turn; // and the dialog asks nothing else by now
+    if (fault === null) this.tell(`${said} was asked for.`);
+    else {
+      const doubtful = !(fault instanceof Refused) || fault.isDoubtful;
+      const how = `${said} ${doubtful ? "may or may not come" : "was not done"}: ${fault.message}`;
+      if (here) this.#complain(how);
+      else this.tell(how);
     }
-    this.yes.disabled = false;
+    if (here) this.yes.disabled = false;
+    if (here && fault === null) this.dialog.close();
+    if (fault instanceof Refused && fault.status === 401) this.signIn();
   }
 
   /** @param {string} text */

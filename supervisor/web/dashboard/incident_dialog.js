@@ -20,7 +20,7 @@ export class IncidentDialog {
     this.dialog = /** @type {HTMLDialogElement} */ (byId("incident"));
     /** @type {Chart | null} */
     this.chart = null;
-    this.wanted = "";
+    this.turn = 0; // which opening of it this is: an answer may come after the next one
     byId("incident-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => this.#clear());
     this.dialog.addEventListener("click", (event) => event.target === this.dialog && this.dialog.close());
@@ -28,16 +28,17 @@ export class IncidentDialog {
 
   /** @param {string} id */
   async open(id) {
-    this.wanted = id;
+    this.turn += 1;
+    const turn = this.turn;
     this.#clear();
     setText(byId("incident-title"), "Incident");
     this.#say("Reading …");
     if (!this.dialog.open) this.dialog.showModal();
     try {
       const detail = await ask(id);
-      if (this.wanted === id && this.dialog.open) await this.#show(detail);
+      if (turn === this.turn && this.dialog.open) await this.#show(detail);
     } catch (refused) {
-      this.#say(`It cannot be shown: ${/** @type {Error} */ (refused).message}`);
+      if (turn === this.turn) this.#say(`It cannot be shown: ${/** @type {Error} */ (refused).message}`);
     }
   }
 
@@ -74,8 +75,9 @@ export class IncidentDialog {
 
   /** @param {Incident} incident @param {Detail["samples"]} samples */
   async #draw(incident, samples) {
+    const turn = this.turn;
     const { Chart, seriesOf } = await import("./chart.js");
-    if (!this.dialog.open || this.chart !== null) return;
+    if (!this.dialog.open || turn !== this.turn) return;
     const caps = incident.worker === null ? { memory: null, vram: null } : this.caps(incident.worker);
     const drawn = seriesOf(samples, incident, caps);
     setText(byId("incident-chart-text"), drawn.summary);

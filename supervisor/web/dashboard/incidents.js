@@ -24,11 +24,11 @@ export function weight(incident) {
   return incident.cause !== null && CALM.has(incident.cause) ? "calm" : "critical";
 }
 
-/** How it ended: `ready again, pid 7, after 12 s`. @param {Incident} incident */
+/** How it ended: `ready again after 0.1 s; 12 s in all`. @param {Incident} incident */
 export function ending(incident) {
   const { opened_wall_s: opened, closed_wall_s: closed, outcome } = incident;
   if (closed === null) return "still open";
-  return `${outcome ?? "over"}, after ${span(Math.max(0, closed - opened))}`;
+  return `${outcome ?? "over"}; ${span(Math.max(0, closed - opened))} in all`;
 }
 
 export class Incidents {

@@ -3,12 +3,20 @@
 
 /** @import {Session, Incident, Detail, Course, Told} from "./types.js" */
 
+/** No connection is waited for without end: a browser has few to one server. The server gives the daemon 12 s. */
+const ANSWER_MS = 20_000;
+
 /** The server did not do it, and says why. */
 export class Refused extends Error {
   /** @param {number} status @param {string} detail */
   constructor(status, detail) {
     super(detail);
     this.status = status;
+  }
+
+  /** Whether it may have been done all the same: the answer is what is missing. */
+  get isDoubtful() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 
@@ -32,13 +40,15 @@ async function ask(path, { method = "GET", body } = {}) {
   const answer = await fetch(address(path), {
     method,
     credentials: "same-origin",
+    signal: AbortSignal.timeout(ANSWER_MS),
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
     body: body === undefined ? undefined : JSON.stringify(body),
   }).catch(() => {
     throw new Refused(0, "the server does not answer");
   });
   const isJson = /[/+]json/.test(answer.headers.get("Content-Type") ?? "");
-  const document = isJson ? await answer.json() : null;
+  const document = isJson ? await answer.json().catch(() => null) : null;
+  if (isJson && document === null) throw new Refused(0, "the server's answer broke off");
   if (!answer.ok)
     throw new Refused(answer.status, document?.detail || document?.title || `status ${answer.status}`);
   return document;

@@ -40,11 +40,9 @@ function changed(status, message) {
   return {
     ...status,
     ...message.status,
-    gpus: message.status?.gpu_missing
-      ? (message.gpus ?? []) // it says that no GPU is known
-      : message.gpus?.length
-        ? merged(status.gpus, message.gpus, (gpu) => gpu.uuid)
-        : status.gpus,
+    gpus:
+      message.status?.gpus ?? // they are not the same GPUs any more
+      (message.gpus?.length ? merged(status.gpus, message.gpus, (gpu) => gpu.uuid) : status.gpus),
     workers:
       workers.length || message.gone?.length || message.order
         ? ordered(
