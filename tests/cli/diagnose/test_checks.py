@@ -298,6 +298,10 @@ IN_CGROUP = "Memory cgroup out of memory: Killed process 77 (llama-server) total
         (XID_79, 90_000.0, [("warning", "kernel-xid")]),
         ("NVRM: GPU 0000:65:00.0: GPU has fallen off the bus.", 60.0, [("critical", "kernel-xid")]),
         (XID_31, 60.0, [("warning", "kernel-xid-program")]),
+        (XID_31.replace("(PCI:0000:65:00)", "(PCI:0000:65:00 GPU-I:05)"), 60.0, [("warning", "kernel-xid-program")]),
+        (XID_79.replace(": 79", ": 94"), 60.0, [("warning", "kernel-xid-program")]),
+        (XID_79.replace(": 79", ": 63"), 60.0, [("info", "kernel-xid-note")]),
+        (XID_79.replace(": 79", ": 999"), 60.0, [("info", "kernel-xid-note")]),
         (KILLED, 60.0, [("critical", "kernel-oom-kill")]),
         (KILLED, 90_000.0, [("warning", "kernel-oom-kill")]),
         (IN_CGROUP, 60.0, [("warning", "kernel-cgroup-oom-kill")]),
@@ -311,11 +315,21 @@ def test_what_is_said_of_the_kernels_log(text: str, age_s: float, expected: list
 
 
 def test_faults_of_a_gpu_are_counted_and_the_newest_are_shown() -> None:
-    lines = tuple(KernelLine(NOW_S - 100 + n, XID_79.replace("79", str(70 + n % 2))) for n in range(9))
+    lines = tuple(KernelLine(NOW_S - 100 + n, XID_79.replace("79", str((62, 48)[n % 2]))) for n in range(9))
     (xid,) = found(check_kernel_log, facts(kernel_log=KernelLog("/dev/kmsg", lines)))
-    assert xid.seen == "9 times since boot a GPU was at fault (Xid 70, 71)"
+    assert xid.seen == (
+        "9 times since boot a GPU was at fault: Xid 48 (uncorrectable memory error),"
+        " Xid 62 (its micro-controller halted), of 0000:65:00"
+    )
     assert len(xid.lines) == 5
-    assert xid.lines[-1].startswith("2026-11-21T02:36:48Z NVRM: Xid (PCI:0000:65:00): 70, ")
+    assert xid.lines[-1].startswith("2026-11-21T02:36:48Z NVRM: Xid (PCI:0000:65:00): 62, ")
+
+
+def test_a_gpu_that_fell_off_the_bus_is_counted_once_where_two_lines_tell_it() -> None:
+    texts = (XID_79, "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus.")
+    log = KernelLog("/dev/kmsg", tuple(KernelLine(NOW_S - 60, text) for text in texts))
+    (xid,) = found(check_kernel_log, facts(kernel_log=log))
+    assert xid.seen == "once since boot a GPU was at fault: Xid 79 (fallen off the bus), of 0000:65:00"
 
 
 PAIR = """
