@@ -1,5 +1,6 @@
 """What the conditions of alerts read of a GPU, a worker or the machine, by the names of `READINGS`."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -9,7 +10,7 @@ from supervisor.decide.leak import forecast
 from supervisor.decide.trend import LEAST_FLOORS
 from supervisor.model.headroom import gpu_memory
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
-from supervisor.model.phase import Phase
+from supervisor.model.phase import Phase, Throttle
 from supervisor.model.plan import Plan, RestartRule
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.snapshot import GpuSample, Sighting, Snapshot
@@ -30,6 +31,12 @@ class World(Struct, frozen=True):
     plan: Plan
     memory: Memory
     snapshot: Snapshot
+    phases: Mapping[Phase, int]  # how many workers are in each
+
+
+def world_of(plan: Plan, memory: Memory, snapshot: Snapshot) -> World:
+    """Return the world, its workers counted: once, however many subjects a rule has."""
+    return World(plan, memory, snapshot, Counter(one.phase for one in memory.workers.values()))
 
 
 class View(Struct, frozen=True):
@@ -85,6 +92,11 @@ def _gpu_pressure(view: View) -> Value:
 def _gpu_hot(view: View) -> Value:
     celsius = view.gpu.temperature_c
     return celsius if isinstance(celsius, Missing) else view.of_gpu.hot
+
+
+def _gpu_throttled(view: View) -> Value:
+    why = view.gpu.throttle
+    return why if isinstance(why, Missing) else any(one is not Throttle.SW_POWER_CAP for one in why)
 
 
 def _of_life(read: Callable[[View, Life], Value]) -> Read:
@@ -158,7 +170,7 @@ def _gpus(view: View) -> Value:
 
 
 def _workers_in(phase: Phase) -> Read:
-    return lambda view: sum(1 for one in view.world.memory.workers.values() if one.phase is phase)
+    return lambda view: view.world.phases.get(phase, 0)
 
 
 READ: Final[Mapping[str, Read]] = {
@@ -171,6 +183,8 @@ READ: Final[Mapping[str, Read]] = {
     "gpu.state": lambda view: view.gpu.state.value,
     "gpu.quarantined": lambda view: view.of_gpu.quarantine is not None,
     "gpu.hot": _gpu_hot,
+    "gpu.throttled": _gpu_throttled,
+    "gpu.xids": lambda view: view.of_gpu.xids,
     "gpu.read_age": lambda view: max(0.0, view.now_s - view.gpu.read_s),
     "worker.memory": _seen(lambda seen: seen.memory_bytes),
     "worker.memory_file": _seen(lambda seen: seen.memory_file_bytes),

@@ -62,6 +62,7 @@ def check_kernel_log(facts: Facts) -> Findings:
     if isinstance(facts.kernel_log, Missing):
         do = "`sudo gpu-supervisor diagnose`, or be a member of group `systemd-journal`"
         yield not_looked_at("kernel-log", facts.kernel_log, do)
+        yield from _heard(facts)
         return
     lines = facts.kernel_log.lines
     found = [*_xids(lines, facts.taken_wall_s), *_kills(lines, facts.taken_wall_s)]
@@ -79,6 +80,17 @@ def written(line: KernelLine) -> str:
     if line.wall_s is None:
         return line.text
     return f"{datetime.fromtimestamp(line.wall_s, UTC).strftime('%Y-%m-%dT%H:%M:%SZ')} {line.text}"
+
+
+def _heard(facts: Facts) -> Iterator[Finding]:
+    """Yield what the daemon, which may read the log, has heard of each GPU."""
+    for gpu in facts.status.gpus if facts.status is not None else ():
+        last = gpu.last_xid
+        if last is not None:
+            find = _FOUND[kind_of(last.code, last.text)]
+            seen = f"{gpu.xids} Xids since boot, the last at {last.at}: {words_for(last.code)}: {last.text}"
+            severity = find.severity or Severity.CRITICAL
+            yield Finding(severity, find.ident, seen, find.do, f"GPU {gpu.index}", find.runbook)
 
 
 def _xids(lines: tuple[KernelLine, ...], now_s: float) -> Iterator[Finding]:
