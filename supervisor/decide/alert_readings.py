@@ -146,12 +146,18 @@ def _failures(view: View) -> Value:
 
 
 def _report_age_s(view: View, life: Life) -> Value:
-    return NOTHING if life.reported_s is None else max(0.0, view.now_s - life.reported_s)
+    return _unheard(life) if life.reported_s is None else max(0.0, view.now_s - life.reported_s)
 
 
 def _reported(_: View, life: Life) -> Value:
-    level = None if life.report is None else life.report.level
-    return NOTHING if level is None else level.value
+    if life.report is None:
+        return _unheard(life)
+    return NOTHING if life.report.level is None else life.report.level.value
+
+
+def _unheard(life: Life) -> Value:
+    """Return what is known of a guard that this daemon has not heard yet; an earlier one may have."""
+    return NOTHING if life.told.told_s is None else NOT_READ_YET
 
 
 def _swap_used(view: View) -> Value:

@@ -145,6 +145,19 @@ def test_a_gpu_is_judged_by_what_is_read_of_it(condition: Condition, verdict: bo
     assert judge_of(condition)(gpu_of(world_of(gpus=(GPU_A,)))) is verdict
 
 
+def test_what_a_guard_reports_is_not_resolved_because_the_daemon_is_another() -> None:
+    world = world_of(rule("Hot", Comparison("worker.reported", ">=", "high", "word")))
+    world.settle(world.reports(level=Pressure.HIGH))
+    world.pass_s(2.0)
+    assert told(world) == [("firing", "Hot", "chat")]
+    world.crash()
+    world.pass_s(2.0)
+    assert told(world) == []
+    world.settle(world.reports(level=Pressure.NORMAL))
+    world.pass_s(2.0)
+    assert told(world) == [("resolved", "Hot", "chat")]
+
+
 @pytest.mark.parametrize(
     ("why", "verdict"),
     [
@@ -155,7 +168,8 @@ def test_a_gpu_is_judged_by_what_is_read_of_it(condition: Condition, verdict: bo
     ],
 )
 def test_a_gpu_is_throttled_by_more_than_its_power_limit(
-    why: tuple[Throttle, ...] | Missing, verdict: bool | None  # noqa: FBT001
+    why: tuple[Throttle, ...] | Missing,
+    verdict: bool | None,  # noqa: FBT001
 ) -> None:
     view = gpu_of(world_of(gpus=(GPU_A,)))
     assert judge_of(Flag("gpu.throttled"))(replace(view, gpu=replace(view.gpu, throttle=why))) is verdict

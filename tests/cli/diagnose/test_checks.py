@@ -300,7 +300,11 @@ IN_CGROUP = "Memory cgroup out of memory: Killed process 77 (llama-server) total
         (XID_79, 90_000.0, [("warning", "kernel-xid")]),
         ("NVRM: GPU 0000:65:00.0: GPU has fallen off the bus.", 60.0, [("critical", "kernel-xid")]),
         (XID_31, 60.0, [("warning", "kernel-xid-program")]),
-        (XID_31.replace("(PCI:0000:65:00)", "(PCI:0000:65:00 GPU-I:05)"), 60.0, [("warning", "kernel-xid-program")]),
+        (
+            XID_31.replace("(PCI:0000:65:00)", "(PCI:0000:65:00 GPU-I:05)"),
+            60.0,
+            [("warning", "kernel-xid-program")],
+        ),
         (XID_79.replace(": 79", ": 94"), 60.0, [("warning", "kernel-xid-program")]),
         (XID_79.replace(": 79", ": 63"), 60.0, [("info", "kernel-xid-note")]),
         (XID_79.replace(": 79", ": 999"), 60.0, [("info", "kernel-xid-note")]),

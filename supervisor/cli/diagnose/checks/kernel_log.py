@@ -108,9 +108,7 @@ def _told(lines: tuple[KernelLine, ...]) -> list[tuple[KernelLine, XidLine]]:
     """Return the lines that tell of an Xid; one that follows without a number, only where none came."""
     told = [(line, xid) for line in lines if isinstance(xid := parse_line(line.text), XidLine)]
     numbered = {(xid.bus_id, xid.code) for _, xid in told if not xid.companion}
-    return [
-        (line, xid) for line, xid in told if not xid.companion or (xid.bus_id, xid.code) not in numbered
-    ]
+    return [(line, xid) for line, xid in told if not xid.companion or (xid.bus_id, xid.code) not in numbered]
 
 
 def _named(xids: list[XidLine]) -> str:
