@@ -52,6 +52,10 @@ class Parser(ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["run"]:  # before argparse loads for a moment what a daemon then has for months
+        from supervisor.daemon.lean import import_lean  # noqa: PLC0415
+
+        import_lean()
     try:
         code = _run(words)
         sys.stdout.flush()

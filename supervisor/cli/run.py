@@ -12,9 +12,6 @@ def run(arguments: Namespace) -> int:
     if arguments.web and arguments.dry_run:
         raise CommandError("cannot run with --web: a dry run has no control socket to ask", Exit.USAGE)
     # The daemon is imported here alone: every other command does without it.
-    from supervisor.daemon.lean import import_without_openssl  # noqa: PLC0415
-
-    import_without_openssl()
     from supervisor.daemon.options import RunOptions  # noqa: PLC0415
     from supervisor.daemon.wiring import run as run_daemon  # noqa: PLC0415
 

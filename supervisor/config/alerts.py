@@ -3,7 +3,6 @@
 import re
 from typing import Final
 
-from supervisor.config.condition import ConditionError, parse_condition
 from supervisor.config.fault import Path, Report, quoted
 from supervisor.config.shape import AlertNotifyShape, AlertRuleShape, AlertsShape
 from supervisor.config.targets import why_not_url
@@ -40,6 +39,8 @@ def _rule(shape: AlertRuleShape, path: Path, report: Report) -> AlertRule | None
         report.fault((*path, "name"), why)
     if report.bad(*path, "when"):
         return None
+    from supervisor.config.condition import ConditionError, parse_condition  # noqa: PLC0415 - few have rules
+
     try:
         condition = parse_condition(shape.when)
     except ConditionError as error:

@@ -1,6 +1,5 @@
 """Reads single values. Whoever calls turns a ValueError, whose text is for people, into a fault."""
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -43,8 +42,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(names) > _MANY_NAMES:  # each comparison takes some microseconds, and a file can ask for thousands
         names = [other for other in names if other[:2] == name[:2]][:_MANY_NAMES]
     begun = [other for other in names if len(name) > _FEW_LETTERS and other.startswith(name)]
-    close = begun or difflib.get_close_matches(name[:64], names, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    if not begun:
+        from difflib import get_close_matches  # noqa: PLC0415 - nobody needs it whose file is right
+
+        begun = get_close_matches(name[:64], names, n=1)
+    return f"; did you mean {begun[0]}?" if begun else ""
 
 
 def is_null(node: Node) -> bool:

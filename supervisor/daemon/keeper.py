@@ -161,6 +161,8 @@ def _step(worker: WorkerMemory) -> tuple[object, ...]:
             life.leak_told,
             life.seen_gpus,
             life.told,
+            life.xid,
+            life.oom_kill,
         )
     return (
         worker.phase,

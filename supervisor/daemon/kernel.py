@@ -130,7 +130,8 @@ class KernelListener:
         heard_s, former = self._xids.get(key, (time.monotonic(), None))
         if former is None and len(self._xids) >= WAITING_MOST:
             return False
-        worker, run = self._owner(said.pid)
+        # Of a storm, whose process it is is looked for once: that asks every worker.
+        worker, run = self._owner(said.pid) if former is None else (former.worker, former.run)
         count = 1 if former is None else former.count + 1
         self._xids[key] = (
             heard_s,

@@ -5,13 +5,18 @@ import importlib
 import sys
 from typing import Final
 
-UNUSED: Final = ("ssl", "_hashlib")  # both load OpenSSL: 4.5 MiB of the daemon's 33
-# They use it where it is there, and do without.
-EAGER: Final = ("asyncio", "hashlib", "hmac", "random", "secrets")
+UNUSED: Final = (
+    *("ssl", "_hashlib"),  # both load OpenSSL: 4.5 MiB
+    "rich",  # with pygments: structlog would print tracebacks by it, 3.4 MiB
+    *("zlib", "bz2", "lzma"),  # shutil would pack archives by them, 0.5 MiB
+    "typing_extensions",  # msgspec takes it before `typing`
+)
+# They use them where they are there, and do without.
+EAGER: Final = ("asyncio", "hashlib", "hmac", "msgspec", "random", "secrets", "shutil", "structlog")
 
 
-def import_without_openssl() -> None:
-    """Import asyncio and hashlib as on a Python without OpenSSL; who imports `ssl` after that gets it.
+def import_lean() -> None:
+    """Import libraries as where the unused ones are absent; who imports those after that gets them.
 
     asyncio is then without TLS of its own (`supervisor.sense.tls` is ours), and hashlib has Python's own
     functions. Without effect on what is imported already.

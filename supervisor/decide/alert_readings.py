@@ -1,5 +1,6 @@
 """What the conditions of alerts read of a GPU, a worker or the machine, by the names of `READINGS`."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -9,7 +10,7 @@ from supervisor.decide.leak import forecast
 from supervisor.decide.trend import LEAST_FLOORS
 from supervisor.model.headroom import gpu_memory
 from supervisor.model.memory import GpuMemory, Life, Memory, WorkerMemory
-from supervisor.model.phase import Phase
+from supervisor.model.phase import Phase, Throttle
 from supervisor.model.plan import Plan, RestartRule
 from supervisor.model.reading import NOT_READ_YET, Missing
 from supervisor.model.snapshot import GpuSample, Sighting, Snapshot
@@ -30,6 +31,12 @@ class World(Struct, frozen=True):
     plan: Plan
     memory: Memory
     snapshot: Snapshot
+    phases: Mapping[Phase, int]  # how many workers are in each
+
+
+def world_of(plan: Plan, memory: Memory, snapshot: Snapshot) -> World:
+    """Return the world, its workers counted: once, however many subjects a rule has."""
+    return World(plan, memory, snapshot, Counter(one.phase for one in memory.workers.values()))
 
 
 class View(Struct, frozen=True):
@@ -87,6 +94,11 @@ def _gpu_hot(view: View) -> Value:
     return celsius if isinstance(celsius, Missing) else view.of_gpu.hot
 
 
+def _gpu_throttled(view: View) -> Value:
+    why = view.gpu.throttle
+    return why if isinstance(why, Missing) else any(one is not Throttle.SW_POWER_CAP for one in why)
+
+
 def _of_life(read: Callable[[View, Life], Value]) -> Read:
     """Return a reading of a worker's life; a worker without one has nothing to read."""
 
@@ -134,12 +146,18 @@ def _failures(view: View) -> Value:
 
 
 def _report_age_s(view: View, life: Life) -> Value:
-    return NOTHING if life.reported_s is None else max(0.0, view.now_s - life.reported_s)
+    return _unheard(life) if life.reported_s is None else max(0.0, view.now_s - life.reported_s)
 
 
 def _reported(_: View, life: Life) -> Value:
-    level = None if life.report is None else life.report.level
-    return NOTHING if level is None else level.value
+    if life.report is None:
+        return _unheard(life)
+    return NOTHING if life.report.level is None else life.report.level.value
+
+
+def _unheard(life: Life) -> Value:
+    """Return what is known of a guard that this daemon has not heard yet; an earlier one may have."""
+    return NOTHING if life.told.told_s is None else NOT_READ_YET
 
 
 def _swap_used(view: View) -> Value:
@@ -158,7 +176,7 @@ def _gpus(view: View) -> Value:
 
 
 def _workers_in(phase: Phase) -> Read:
-    return lambda view: sum(1 for one in view.world.memory.workers.values() if one.phase is phase)
+    return lambda view: view.world.phases.get(phase, 0)
 
 
 READ: Final[Mapping[str, Read]] = {
@@ -171,6 +189,8 @@ READ: Final[Mapping[str, Read]] = {
     "gpu.state": lambda view: view.gpu.state.value,
     "gpu.quarantined": lambda view: view.of_gpu.quarantine is not None,
     "gpu.hot": _gpu_hot,
+    "gpu.throttled": _gpu_throttled,
+    "gpu.xids": lambda view: view.of_gpu.xids,
     "gpu.read_age": lambda view: max(0.0, view.now_s - view.gpu.read_s),
     "worker.memory": _seen(lambda seen: seen.memory_bytes),
     "worker.memory_file": _seen(lambda seen: seen.memory_file_bytes),

@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from supervisor.decide.alert_readings import View, World
+from supervisor.decide.alert_readings import View, World, world_of
 from supervisor.decide.alert_verdict import in_words, judge_of, measured
 from supervisor.model.action import Action, Alert, Field, Level, Notice
 from supervisor.model.alert import AlertState, AlertStatus
@@ -32,7 +32,7 @@ def judge_alerts(plan: Plan, memory: Memory, snapshot: Snapshot) -> tuple[Alerts
         return past, ()
     if past.rules == rules and snapshot.taken_s < past.judged_s + plan.poll_interval_s:
         return past, ()
-    judging = _Judging(World(plan, memory, snapshot))
+    judging = _Judging(world_of(plan, memory, snapshot))
     judging.drop_rules()
     for rule in rules:
         judging.judge(rule)
@@ -44,7 +44,7 @@ def statuses(plan: Plan, memory: Memory, snapshot: Snapshot) -> tuple[AlertStatu
     """Return every alert as it is shown: what fires or is pending, oldest first, then the last resolved."""
     alerts = memory.alerts
     rules = {rule.name: rule for rule in alerts.rules}
-    views = _Views(World(plan, memory, snapshot))
+    views = _Views(world_of(plan, memory, snapshot))
     active = sorted(alerts.active.values(), key=lambda one: one.since_s)
     shown = [_status(rules[one.rule], one, views.of(one)) for one in active if one.rule in rules]
     lately = [

@@ -55,6 +55,8 @@ def _resume(worker: WorkerMemory, now_s: float) -> WorkerMemory:
         residual_bytes=life.residual_bytes,
         footprint=life.footprint,
         told=life.told,
+        xid=life.xid,
+        oom_kill=life.oom_kill,
     )
     begun = worker.stop
     if worker.phase is Phase.STOPPING and begun is not None:

@@ -73,6 +73,8 @@ READINGS: Final[Mapping[str, Topic]] = {
     ),
     "gpu.quarantined": Topic("flag", "nothing is started or restarted on it"),
     "gpu.hot": Topic("flag", "above `gpu.hot_above`, until 3 degrees below"),
+    "gpu.throttled": Topic("flag", "its clocks are held down, by more than its power limit"),
+    "gpu.xids": Topic("number", "Xids of it in the kernel's log, in this boot"),
     "gpu.read_age": Topic("span", "how old its readings are"),
     "worker.memory": Topic(
         "memory", "RAM of its process tree: anonymous, shared and swapped", "`memory.cap`"

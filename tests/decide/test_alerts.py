@@ -6,6 +6,7 @@ from msgspec.structs import replace
 from decide.world import GIB, GPU_A, GPU_B, MIB, World, worker
 from supervisor.decide.alert_readings import READ, WHOLE, View
 from supervisor.decide.alert_readings import World as Readable
+from supervisor.decide.alert_readings import world_of as readable
 from supervisor.decide.alert_verdict import in_words, judge_of
 from supervisor.decide.alerts import MOST_ACTIVE, statuses
 from supervisor.decide.resume import after_reboot
@@ -13,8 +14,8 @@ from supervisor.model.action import Alert
 from supervisor.model.alert import AlertStatus, Severity
 from supervisor.model.condition import READINGS, Both, Comparison, Condition, Either, Flag, Not, Sign
 from supervisor.model.memory import AlertsMemory, Memory
-from supervisor.model.news import Shutdown
-from supervisor.model.phase import GpuState, Pressure
+from supervisor.model.news import Shutdown, XidSeen
+from supervisor.model.phase import GpuState, Pressure, Throttle
 from supervisor.model.plan import AlertRule, AlertsPlan, GpuChoice, MemoryCaps, Plan
 from supervisor.model.reading import Missing
 from supervisor.model.report import Report
@@ -53,7 +54,7 @@ def told(world: World) -> list[tuple[str, str, str | None]]:
 
 
 def seen(world: World) -> Readable:
-    return Readable(world.plan, world.memory, world.snapshot())
+    return readable(world.plan, world.memory, world.snapshot())
 
 
 def chat_of(world: World) -> View:
@@ -71,7 +72,7 @@ def test_every_reading_that_can_be_written_is_read() -> None:
 
 
 def test_every_reading_is_of_its_kind_whatever_is_known() -> None:
-    bare = Readable(Plan(), Memory("i"), World().snapshot())
+    bare = readable(Plan(), Memory("i"), World().snapshot())
     full = world_of(gpus=(GPU_A,))
     full.settle(full.reports(level=Pressure.HIGH))
     for view in (View(bare), chat_of(full), replace(gpu_of(full), worker=full.of())):
@@ -142,6 +143,45 @@ def test_a_worker_is_judged_by_what_is_read_of_it(condition: Condition, verdict:
 )
 def test_a_gpu_is_judged_by_what_is_read_of_it(condition: Condition, verdict: bool) -> None:  # noqa: FBT001
     assert judge_of(condition)(gpu_of(world_of(gpus=(GPU_A,)))) is verdict
+
+
+def test_what_a_guard_reports_is_not_resolved_because_the_daemon_is_another() -> None:
+    world = world_of(rule("Hot", Comparison("worker.reported", ">=", "high", "word")))
+    world.settle(world.reports(level=Pressure.HIGH))
+    world.pass_s(2.0)
+    assert told(world) == [("firing", "Hot", "chat")]
+    world.crash()
+    world.pass_s(2.0)
+    assert told(world) == []
+    world.settle(world.reports(level=Pressure.NORMAL))
+    world.pass_s(2.0)
+    assert told(world) == [("resolved", "Hot", "chat")]
+
+
+@pytest.mark.parametrize(
+    ("why", "verdict"),
+    [
+        ((), False),
+        ((Throttle.SW_POWER_CAP,), False),  # as under any load
+        ((Throttle.SW_POWER_CAP, Throttle.HW_THERMAL), True),
+        (Missing("its driver is too old"), None),
+    ],
+)
+def test_a_gpu_is_throttled_by_more_than_its_power_limit(
+    why: tuple[Throttle, ...] | Missing,
+    verdict: bool | None,  # noqa: FBT001
+) -> None:
+    view = gpu_of(world_of(gpus=(GPU_A,)))
+    assert judge_of(Flag("gpu.throttled"))(replace(view, gpu=replace(view.gpu, throttle=why))) is verdict
+
+
+def test_an_xid_of_a_gpu_can_be_an_alert() -> None:
+    world = world_of(rule("Xid", Comparison("gpu.xids", ">", 0.0, "number")), gpus=(GPU_A,))
+    world.pass_s(2.0)
+    assert told(world) == []
+    world.turn(XidSeen(63, "Row Remapper", "0000:3b:00", 1, world.now_s, gpu=GPU_A))
+    world.pass_s(2.0)
+    assert told(world) == [("firing", "Xid", GPU_A)]
 
 
 def test_a_unified_gpu_is_judged_by_the_memory_of_the_machine() -> None:

@@ -308,6 +308,33 @@ def test_a_child_that_the_kernel_has_killed_is_told_and_so_is_a_main_process_tha
     assert world.told("worker exited")[0].cause is Cause.HOST_OOM_KILL
 
 
+def test_a_kill_that_an_earlier_daemon_has_told_is_not_told_again_and_still_explains_an_end() -> None:
+    world = two()
+    world.tree("chat").others = [9999]
+    kill = killed(world, 9999, **SIZES)
+    world.settle(kill)
+    world.tree("chat").others = []
+    world.crash()
+    world.settle(kill)  # the log of the last minute is read anew
+    assert world.told("process oom-killed") == []
+    world.exits("chat")
+    world.settle()
+    assert world.told("worker exited")[0].cause is Cause.HOST_OOM_KILL
+
+
+def test_an_xid_that_an_earlier_daemon_has_counted_still_explains_an_end() -> None:
+    world = two()
+    seen = xid(world, 31, MMU, of="chat")
+    world.settle(seen)
+    world.crash()
+    world.settle(seen)
+    world.exits("chat", code=1)
+    world.settle()
+    [told] = world.told("worker exited")
+    assert told.cause is Cause.GPU_FAULT
+    assert "Xid 31" in told.reason
+
+
 def test_of_a_worker_whose_processes_the_kernel_kills_together_one_is_told_at_most() -> None:
     world = two()
     pid = world.tree("chat").pid

@@ -134,8 +134,8 @@ def test_a_document_is_posted_whole_through_tls(trusted: Path) -> None:
 
 def test_a_probe_has_tls_in_a_process_that_was_started_without_openssl(trusted: Path) -> None:
     serve = """
-from supervisor.daemon.lean import import_without_openssl
-import_without_openssl()
+from supervisor.daemon.lean import import_lean
+import_lean()
 import asyncio, sys
 import supervisor.daemon.wiring
 from supervisor.sense.http_get import get

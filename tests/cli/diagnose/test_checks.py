@@ -35,12 +35,12 @@ from supervisor.cli.diagnose.facts import (
 from supervisor.cli.diagnose.finding import Severity
 from supervisor.cli.diagnose.scrub import Scrubber
 from supervisor.model.incident import Incident
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.reading import Missing
 from supervisor.model.snapshot import GpuProcess
-from supervisor.model.status import LastRestartStatus
+from supervisor.model.status import LastRestartStatus, XidStatus
 from support.control_desk import worker
-from support.diagnosing import CONFIG, GIB, NOW_S, configured, daemon, facts, found, gpu, host, names
+from support.diagnosing import CONFIG, GIB, NOW_S, configured, daemon, facts, found, gpu, host, names, status
 
 GONE = Missing("it is gone")
 
@@ -163,6 +163,8 @@ def test_the_levels_are_those_of_the_file() -> None:
         ({"temperature_c": 85.0}, []),
         ({"temperature_c": 86.0}, [("warning", "gpu-hot")]),
         ({"temperature_c": GONE}, [("info", "gpu-hot-not-looked-at")]),
+        ({"throttle": (Throttle.SW_POWER_CAP,)}, []),
+        ({"throttle": (Throttle.HW_THERMAL,)}, [("warning", "gpu-throttled")]),
         ({"unified": True, "memory_used_bytes": GONE}, []),
         ({"processes": GONE}, [("info", "gpu-stranger-not-looked-at")]),
         ({"memory_used_bytes": 9 * GIB}, [("warning", "gpu-memory-unaccounted")]),
@@ -298,6 +300,14 @@ IN_CGROUP = "Memory cgroup out of memory: Killed process 77 (llama-server) total
         (XID_79, 90_000.0, [("warning", "kernel-xid")]),
         ("NVRM: GPU 0000:65:00.0: GPU has fallen off the bus.", 60.0, [("critical", "kernel-xid")]),
         (XID_31, 60.0, [("warning", "kernel-xid-program")]),
+        (
+            XID_31.replace("(PCI:0000:65:00)", "(PCI:0000:65:00 GPU-I:05)"),
+            60.0,
+            [("warning", "kernel-xid-program")],
+        ),
+        (XID_79.replace(": 79", ": 94"), 60.0, [("warning", "kernel-xid-program")]),
+        (XID_79.replace(": 79", ": 63"), 60.0, [("info", "kernel-xid-note")]),
+        (XID_79.replace(": 79", ": 999"), 60.0, [("info", "kernel-xid-note")]),
         (KILLED, 60.0, [("critical", "kernel-oom-kill")]),
         (KILLED, 90_000.0, [("warning", "kernel-oom-kill")]),
         (IN_CGROUP, 60.0, [("warning", "kernel-cgroup-oom-kill")]),
@@ -310,12 +320,33 @@ def test_what_is_said_of_the_kernels_log(text: str, age_s: float, expected: list
     assert names(found(check_kernel_log, facts(kernel_log=log))) == expected
 
 
+def test_what_the_daemon_has_heard_is_told_where_the_kernels_log_may_not_be_read() -> None:
+    last = XidStatus(79, "GPU has fallen off the bus.", "2026-11-21T02:36:48.000Z")
+    heard = msgspec.structs.replace(status().gpus[0], xids=2, last_xid=last)
+    seen = found(check_kernel_log, facts(kernel_log=GONE, daemon=daemon(gpus=(heard,))))
+    assert names(seen) == [("info", "kernel-log-not-looked-at"), ("critical", "kernel-xid")]
+    assert seen[1].seen == (
+        "2 Xids since boot, the last at 2026-11-21T02:36:48.000Z:"
+        " Xid 79 (fallen off the bus): GPU has fallen off the bus."
+    )
+
+
 def test_faults_of_a_gpu_are_counted_and_the_newest_are_shown() -> None:
-    lines = tuple(KernelLine(NOW_S - 100 + n, XID_79.replace("79", str(70 + n % 2))) for n in range(9))
+    lines = tuple(KernelLine(NOW_S - 100 + n, XID_79.replace("79", str((62, 48)[n % 2]))) for n in range(9))
     (xid,) = found(check_kernel_log, facts(kernel_log=KernelLog("/dev/kmsg", lines)))
-    assert xid.seen == "9 times since boot a GPU was at fault (Xid 70, 71)"
+    assert xid.seen == (
+        "9 times since boot a GPU was at fault: Xid 48 (uncorrectable memory error),"
+        " Xid 62 (its micro-controller halted), of 0000:65:00"
+    )
     assert len(xid.lines) == 5
-    assert xid.lines[-1].startswith("2026-11-21T02:36:48Z NVRM: Xid (PCI:0000:65:00): 70, ")
+    assert xid.lines[-1].startswith("2026-11-21T02:36:48Z NVRM: Xid (PCI:0000:65:00): 62, ")
+
+
+def test_a_gpu_that_fell_off_the_bus_is_counted_once_where_two_lines_tell_it() -> None:
+    texts = (XID_79, "NVRM: GPU 0000:65:00.0: GPU has fallen off the bus.")
+    log = KernelLog("/dev/kmsg", tuple(KernelLine(NOW_S - 60, text) for text in texts))
+    (xid,) = found(check_kernel_log, facts(kernel_log=log))
+    assert xid.seen == "once since boot a GPU was at fault: Xid 79 (fallen off the bus), of 0000:65:00"
 
 
 PAIR = """

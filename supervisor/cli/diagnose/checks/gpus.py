@@ -6,7 +6,7 @@ from typing import Final
 from supervisor.cli.diagnose.facts import Facts
 from supervisor.cli.diagnose.finding import Finding, Findings, Severity, not_looked_at, ok, page
 from supervisor.cli.figures import size
-from supervisor.model.phase import GpuState
+from supervisor.model.phase import GpuState, Throttle
 from supervisor.model.plan import GpuPlan
 from supervisor.model.quantity import format_percent
 from supervisor.model.reading import Missing
@@ -33,6 +33,7 @@ def check_gpus(facts: Facts) -> Findings:
             yield from _strangers(gpu, facts)
             yield from _unaccounted(gpu)
             yield _heat(gpu, plan.hot_above_c)
+            yield from _throttled(gpu)
 
 
 def _quarantines(facts: Facts) -> Iterator[Finding]:
@@ -172,6 +173,19 @@ def _heat(gpu: GpuSample, hot_above_c: float) -> Finding:
         return ok("gpu-hot", seen, subject)
     do = f"look at the fans and the air; {SAMPLE}; a lower `sudo nvidia-smi --power-limit` until then"
     return Finding(Severity.WARNING, "gpu-hot", seen, do, subject, page("gpu-hot"))
+
+
+def _throttled(gpu: GpuSample) -> Iterator[Finding]:
+    """Look for clocks that are held down; at its power limit a GPU may be whenever it has work."""
+    if isinstance(gpu.throttle, Missing):
+        return
+    subject, why = f"GPU {gpu.index}", ", ".join(gpu.throttle) or "nothing"
+    if not set(gpu.throttle) - {Throttle.SW_POWER_CAP}:
+        yield ok("gpu-throttled", f"held down by {why}", subject)
+        return
+    do = f"look at the fans, the air and the power supply; {SAMPLE}"
+    seen = f"it computes more slowly than it could, its clocks are held down: {why}"
+    yield Finding(Severity.WARNING, "gpu-throttled", seen, do, subject, page("gpu-hot"))
 
 
 def _held_bytes(process: GpuProcess) -> int:
