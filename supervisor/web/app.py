@@ -69,7 +69,10 @@ def _live(site: Site) -> Callable[[WebSocket], Awaitable[None]]:
             await socket.send_denial_response(problem(_unavailable(error)))
             return
         await socket.accept()
-        await site.hub.listen(socket.receive, socket.send)
+        headers, cookies = socket.headers, socket.cookies
+        await site.hub.listen(
+            socket.receive, socket.send, lambda: site.callers.who(headers, cookies) is not None
+        )
 
     return endpoint
 

@@ -19,6 +19,7 @@ from supervisor.web.settings import Settings
 COOKIE: Final = "gpu-supervisor-session"
 SESSIONS: Final = 256
 SESSION_S: Final = 12 * 3600.0
+NO_AUTHORITY: Final = frozenset("@/?#\\")
 LOCAL_NAMES: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
@@ -116,6 +117,8 @@ class Callers:
 
 def _name(authority: str) -> str:
     """Return the host of `host:port`, without brackets; empty where it is none."""
+    if NO_AUTHORITY.intersection(authority):  # urlsplit would read a name out of `localhost/evil.example`
+        return ""
     try:
         return (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
     except ValueError:

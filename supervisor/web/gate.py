@@ -63,6 +63,7 @@ class Gate:
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         _check_size(scope)
+        _check_length(headers)
         self._callers.check_host(scope, headers)
         if scope["type"] == "websocket" or scope["method"] in UNSAFE:
             self._callers.check_origin(headers)
@@ -103,6 +104,12 @@ def _check_size(scope: Scope) -> None:
     if len(headers) > HEADERS or sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES:
         why = f"{HEADERS} headers of {HEADER_BYTES} bytes together at most"
         raise ProblemError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, why)
+
+
+def _check_length(headers: Headers) -> None:
+    """Refuse a body whose end is told in two ways: a proxy may believe the other one (RFC 9112, 6.1)."""
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise ProblemError(HTTPStatus.BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other")
 
 
 def _cookies(headers: Headers) -> Mapping[str, str]:

@@ -20,17 +20,19 @@ HEARTBEAT_S: Final = 5.0
 AGES_S: Final = 5.0  # how often it is told that what does not change grew older
 TRY_LATER: Final = 1013
 SPOKE: Final = 1003
+SIGNED_OUT: Final = 1008
 
 
 class Client:
     """One listener: what was not sent to it yet, and why it is dropped."""
 
-    def __init__(self) -> None:
-        """Begin with nothing to send."""
+    def __init__(self, may_listen: Callable[[], bool]) -> None:
+        """Begin with nothing to send, to one who hears on for as long as it may."""
+        self.may_listen = may_listen
         self.waiting: deque[str] = deque()
         self._letters = 0
         self.stirred = asyncio.Event()
-        self.dropped: str | None = None
+        self.dropped: tuple[int, str] | None = None
         self.over = asyncio.Event()
 
     def put(self, message: str) -> None:
@@ -38,13 +40,17 @@ class Client:
         if self.dropped is not None:
             return
         if len(self.waiting) >= QUEUED or self._letters > QUEUED_LETTERS:
-            self.dropped = f"too slow: {len(self.waiting) + 1} messages dropped"
-            self.waiting.clear()
-            self.over.set()
+            self.drop(TRY_LATER, f"too slow: {len(self.waiting) + 1} messages dropped")
         else:
             self.waiting.append(message)
             self._letters += len(message)
             self.stirred.set()
+
+    def drop(self, code: int, why: str) -> None:
+        """Have it closed with this."""
+        self.dropped = self.dropped or (code, why)
+        self.waiting.clear()
+        self.over.set()
 
     async def next(self) -> str:
         """Wait for the next message."""
@@ -76,9 +82,9 @@ class Hub:
         """Whether there are as many listeners as there may be."""
         return len(self._clients) >= CLIENTS
 
-    async def listen(self, receive: Receive, send: Send) -> None:
-        """Serve one accepted listener until it goes or is dropped."""
-        client = Client()
+    async def listen(self, receive: Receive, send: Send, may_listen: Callable[[], bool]) -> None:
+        """Serve one accepted listener until it goes, is dropped, or may listen no more."""
+        client = Client(may_listen)
         self._mirror.watch()
         try:
             view = await self._mirror.look()
@@ -111,7 +117,7 @@ class Hub:
         try:
             await asyncio.wait({hearing, sending, dropping}, return_when=asyncio.FIRST_COMPLETED)
             if client.dropped is not None:
-                await _close(send, TRY_LATER, client.dropped)
+                await _close(send, *client.dropped)
             elif hearing.done() and hearing.result()["type"] == "websocket.receive":
                 await _close(send, SPOKE, "nothing but pings is listened to")
         finally:
@@ -142,6 +148,9 @@ class Hub:
             self._all(_event(event))
 
     def _beat(self) -> None:
+        for client in self._clients:
+            if not client.may_listen():
+                client.drop(SIGNED_OUT, "the session has ended")
         view = self._mirror.view
         self._beats = asyncio.get_running_loop().call_later(HEARTBEAT_S, self._beat)
         if view is not None:

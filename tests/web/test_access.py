@@ -25,7 +25,19 @@ def locked(tmp_path: Path, control: Path, desk: StoryDesk) -> Iterator[WebFace]:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:8095", "10.0.0.1", "localhost.evil.example", "", "a b"]
+    "host",
+    [
+        "evil.example",
+        "evil.example:8095",
+        "10.0.0.1",
+        "localhost.evil.example",
+        "",
+        "a b",
+        "evil.example@localhost",
+        "localhost/evil.example",
+        "localhost#evil.example",
+        "localhost\\evil.example",
+    ],
 )
 def test_a_foreign_host_name_is_refused(face: WebFace, host: str) -> None:
     answer = face.get("/api/v1/status", Host=host)
@@ -45,6 +57,17 @@ def test_two_host_headers_are_refused(face: WebFace) -> None:
     with face.raw() as sock:
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
         assert sock.recv(4096).startswith((b"HTTP/1.1 400", b"HTTP/1.1 403"))
+
+
+def test_a_body_whose_end_is_told_in_two_ways_is_refused(face: WebFace, desk: StoryDesk) -> None:
+    head = f"POST /api/v1/workers/chat/stop HTTP/1.1\r\nHost: 127.0.0.1:{face.port}\r\n"
+    with face.raw() as sock:
+        sock.sendall(head.encode() + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+        with sock.makefile("rb") as answer:
+            lines = answer.read().lower()
+    assert lines.startswith(b"http/1.1 400")
+    assert b"connection: close" in lines
+    assert desk.asked == []
 
 
 def test_a_wish_is_taken_and_handed_on_with_who_asked(face: WebFace, desk: StoryDesk) -> None:
@@ -205,6 +228,20 @@ def test_a_session_stands_for_the_token_until_it_is_ended(locked: WebFace, desk:
 
     assert locked.ask("DELETE", "/api/v1/session", headers=mine).status == 204
     assert locked.ask("GET", "/api/v1/status", headers=mine).status == 401
+
+
+@pytest.mark.slow
+def test_who_signs_out_hears_no_more(locked: WebFace) -> None:
+    signed_in = locked.ask("POST", "/api/v1/session", {"token": TOKEN})
+    cookie = {"Cookie": signed_in.headers["set-cookie"].partition(";")[0]}
+    with locked.listen(cookie) as listener, locked.listen({"Authorization": f"Bearer {TOKEN}"}) as other:
+        assert listener.until("snapshot")
+        assert locked.ask("DELETE", "/api/v1/session", headers=cookie).status == 204
+        while listener.message() is not None:
+            pass
+        assert listener.closed is not None
+        assert (listener.closed.code, listener.closed.reason) == (1008, "the session has ended")
+        assert other.until("heartbeat")["daemon"] == "ok"
 
 
 def test_a_foreign_page_can_neither_sign_in_nor_out(locked: WebFace) -> None:

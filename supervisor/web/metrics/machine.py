@@ -74,6 +74,11 @@ GPU: Final[tuple[Family[GpuStatus], ...]] = (
         GpuState,
         lambda gpu: gpu.state,
     ),
+    gauge(
+        "gpu_read_age_seconds",
+        "Age of what is told of the GPU: it grows while the driver does not answer",
+        lambda gpu: gpu.read_age_s,
+    ),
     Family(
         "gpu_throttled",
         "gauge",

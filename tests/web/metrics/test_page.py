@@ -98,6 +98,7 @@ def test_the_names_are_these() -> None:
         "gpu_power_watts",
         "gpu_pressure",
         "gpu_quarantined",
+        "gpu_read_age_seconds",
         "gpu_state",
         "gpu_temperature_celsius",
         "gpu_throttled",
@@ -239,6 +240,13 @@ def test_before_the_first_turn_there_is_no_histogram() -> None:
     assert page.value("turn_duration_seconds_count") is None
 
 
+def test_readings_of_a_gpu_that_no_longer_answers_are_told_with_their_age() -> None:
+    status = full()
+    gpus = tuple(msgspec.structs.replace(gpu, read_age_s=42.5) for gpu in status.gpus)
+    page = Read(render(msgspec.structs.replace(status, gpus=gpus)))
+    assert page.value("gpu_read_age_seconds", GPU) == 42.5
+
+
 def test_a_reading_that_is_missing_is_no_series() -> None:
     page = Read(render(unread()))
     assert sorted(name.removeprefix("gpu_supervisor_") for name in page.names) == [
@@ -247,6 +255,7 @@ def test_a_reading_that_is_missing_is_no_series() -> None:
         "gpu_info",
         "gpu_pressure",
         "gpu_quarantined",
+        "gpu_read_age_seconds",
         "gpu_state",
         "host_pressure",
         "last_turn_timestamp_seconds",

@@ -78,6 +78,7 @@ def test_every_metric_but_a_few_is_on_the_dashboard() -> None:
         "gpu_supervisor_build_info",
         "gpu_supervisor_start_time_seconds",
         "gpu_supervisor_gpu_state",
+        "gpu_supervisor_gpu_read_age_seconds",
         "gpu_supervisor_gpu_pressure",
         "gpu_supervisor_gpu_last_xid_timestamp_seconds",
         "gpu_supervisor_worker_start_time_seconds",
