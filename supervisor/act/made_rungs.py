@@ -11,7 +11,7 @@ from supervisor.llama.fit import need
 from supervisor.llama.model import Model
 from supervisor.llama.rewrite import rewrite
 from supervisor.llama.rungs import SHORTAGES, Shortage, held_bytes, slot_ctx, smaller
-from supervisor.llama.server import Server, read_server
+from supervisor.llama.server import NotReckonedError, Server, read_server
 from supervisor.llama.settings import Settings
 from supervisor.model.action import Reckon
 from supervisor.model.plan import Setting
@@ -59,7 +59,10 @@ def _rung(order: Reckon, model: Model, server: Server, new: Settings, shortage: 
     if found is None:
         return None
     plan = replace(order.plan, command=found.command)
-    read = server_reader(replace(order, plan=plan, settings=found.settings))({})
+    try:
+        read = server_reader(replace(order, plan=plan, settings=found.settings))({})
+    except NotReckonedError:  # one setting fills two places, say
+        return None
     if replace(read.settings, mmproj_bytes=old.mmproj_bytes) != new:
         return None
     return MadeRung(

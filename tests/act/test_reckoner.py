@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from supervisor.act.reckoner import Reckoner
 from supervisor.llama.fit import need
@@ -150,6 +151,15 @@ def test_rungs_are_offered_for_what_may_run_out_with_the_command_that_makes_them
     on_host = answers(Reckon("chat", 7.0, plan, {}, (), "a test"))["chat"].rungs
     assert (on_host.device, on_host.cpu) == (None, None)
     assert on_host.loading is not None
+
+
+def test_a_rung_that_cannot_be_reckoned_is_left_out_and_what_runs_now_is_told(folder: Path) -> None:
+    command = ("llama-server", "-m", "tiny.gguf", "-ngl", "{n}", "-c", "{n}")  # on the CPU without a context
+    asked = order(folder, {"n": 512})
+    answer = answers(replace(asked, plan=replace(asked.plan, command=command)))["chat"]
+    assert answer.missing is None
+    assert len(answer.fits) == 1
+    assert answer.rungs.cpu is None
 
 
 def test_no_rungs_are_offered_beside_a_written_ladder_or_a_choice(folder: Path) -> None:
