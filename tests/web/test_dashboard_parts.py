@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from supervisor.model.status import LastRestartStatus
 from support.browser import Browser
 from support.control_desk import GIB, serving, worker
 from support.page import browser
@@ -159,6 +160,22 @@ def test_what_needs_a_look_is_said_most_urgent_first(ask: Ask) -> None:
         "title": "5 things need a look",
         "detail": detail,
     }
+
+
+def test_who_was_restarted_lately_needs_a_look_unless_that_was_planned(ask: Ask) -> None:
+    def points(cause: str, at: str) -> list[str]:
+        last = LastRestartStatus(cause, "memory 8.1GiB, cap 8GiB", at)
+        status = replace(machine(worker("chat", last_restart=last)), taken_at="2026-11-21T03:00:00.000Z")
+        return [
+            f"{one['urgency']} {one['subject']}: {one['text']}"
+            for one in ask("attention", "points", status, [])
+        ]
+
+    assert points("memory-cap", "2026-11-21T02:57:00.000Z") == [
+        "high chat: restarted 3 min ago, memory-cap: memory 8.1GiB, cap 8GiB"
+    ]
+    assert points("memory-cap", "2026-11-21T02:49:00.000Z") == []
+    assert points("age", "2026-11-21T02:57:00.000Z") == []
 
 
 def test_all_is_well_only_when_that_is_known_and_memory_is_not_short(ask: Ask) -> None:

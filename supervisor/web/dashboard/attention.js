@@ -10,6 +10,11 @@ import { about, clock, count, span } from "./format.js";
 /** GPUs and guards that say nothing for so long are old: several looks without an answer. */
 export const OLD_S = 10;
 
+/** Who was restarted is worth a look for so long: a loop with backoff comes round within this. */
+const LATELY_S = 600;
+/** Restarts that were planned, or asked for. */
+const EXPECTED = new Set(["age", "operator", "reload", "ladder", "leak"]);
+
 /** @typedef {{urgency: "critical" | "high" | "info", subject: string, text: string}} Point */
 
 /** @param {Status} status @param {Alert[]} alerts @returns {Point[]} */
@@ -17,7 +22,7 @@ export function points(status, alerts) {
   const found = [
     ...alerts.filter((alert) => alert.state === "firing").map(ofAlert),
     ...status.gpus.flatMap(ofGpu),
-    ...status.workers.flatMap(ofWorker),
+    ...status.workers.flatMap((worker) => ofWorker(worker, Date.parse(status.taken_at))),
     ...ofDaemon(status),
   ];
   const order = { critical: 0, high: 1, info: 2 };
@@ -49,13 +54,20 @@ function ofGpu(gpu) {
   return [];
 }
 
-/** @param {Worker} worker @returns {Point[]} */
-function ofWorker({ name: subject, phase, held, rung, forecast_s: forecast }) {
+/** @param {Worker} worker @param {number} nowMs @returns {Point[]} */
+function ofWorker({ name: subject, phase, held, rung, forecast_s: forecast, last_restart: last }, nowMs) {
   if (held) return [{ urgency: "critical", subject, text: `held: ${held}` }];
   /** @type {Point[]} */
   const found = [];
   if (forecast !== null && phase === "ready")
     found.push({ urgency: "high", subject, text: `heads for its cap, in about ${about(forecast)}` });
+  const ago = last && !EXPECTED.has(last.cause) ? (nowMs - Date.parse(last.at)) / 1000 : Infinity;
+  if (last && ago < LATELY_S)
+    found.push({
+      urgency: "high",
+      subject,
+      text: `restarted ${span(Math.max(0, ago))} ago, ${last.cause}: ${last.reason}`,
+    });
   if (rung > 0) found.push({ urgency: "info", subject, text: `degraded to rung ${rung} of its ladder` });
   return found;
 }
