@@ -137,10 +137,10 @@ def _lint_secrets(worker: WorkerPlan, path: Path, report: Report) -> None:
     """Warn of secrets in the file, which people of less trust may read; never show the value."""
     for name, value in worker.environment.items():
         if value and (_SECRET_NAME.search(name) or _SECRET_VALUE.search(value)):
-            report.warn((*path, "environment", name), "looks like a secret: put it into environment_file")
+            report.warn((*path, "environment", name), "looks like a secret; put it into environment_file")
     for index, word in enumerate(worker.command):
         if _SECRET_VALUE.search(word) or (_SECRET_FLAG.fullmatch(word) and not names_in(word)):
-            why = "looks like a secret, and everybody sees a command: put it into environment_file"
+            why = "looks like a secret, and everybody sees a command; put it into environment_file"
             report.warn((*path, "command", index), why)
     if worker.environment_file is not None and _readable_by_all(worker.environment_file):
         report.warn((*path, "environment_file"), "every user of the machine can read it: chmod 600")

@@ -25,15 +25,15 @@ Check = Callable[[str], Loaded]
         ),
         (
             "environment: {HF_TOKEN: abc}",
-            "environment.HF_TOKEN: looks like a secret: put it into environment_file",
+            "environment.HF_TOKEN: looks like a secret; put it into environment_file",
         ),
         (
             "environment: {X: sk-abcdefghijkl}",
-            "environment.X: looks like a secret: put it into environment_file",
+            "environment.X: looks like a secret; put it into environment_file",
         ),
         (
             "command: [sleep, --api-key, abc]",
-            "command[1]: looks like a secret, and everybody sees a command: put it into environment_file",
+            "command[1]: looks like a secret, and everybody sees a command; put it into environment_file",
         ),
         ("command: no-such-program", 'command: there is no program "no-such-program" on PATH'),
         ("command: /no/such/program", 'command: there is no program "/no/such/program"'),

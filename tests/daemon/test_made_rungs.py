@@ -34,8 +34,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def given(daemon: Daemon) -> list[str]:
     """Return what the process has on its command line, after the model."""
-    words = Path(f"/proc/{daemon.worker('chat')['pid']}/cmdline").read_text().split("\0")[:-1]
-    return words[words.index("--cache-ram") :]
+    found: list[str] = []
+
+    def is_server() -> bool:  # between fork and exec its command line is still the daemon's
+        words = Path(f"/proc/{daemon.worker('chat')['pid']}/cmdline").read_text().split("\0")[:-1]
+        found[:] = words[words.index("--cache-ram") :] if "--cache-ram" in words else []
+        return bool(found)
+
+    daemon.until(is_server, "the server is executed")
+    return found
 
 
 def test_a_server_that_was_refused_memory_comes_up_on_a_made_rung_and_stays_there(

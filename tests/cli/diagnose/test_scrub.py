@@ -49,6 +49,7 @@ def test_what_looks_like_a_secret_is_removed(text: str, shown: str) -> None:
         "basic checks passed",
         "mail ann@example.org of 8.10GiB, cap 8GiB",
         "/models/chat-q4_k_m.gguf",
+        "workers.chat.environment.API_TOKEN: looks like a secret; put it into environment_file",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
