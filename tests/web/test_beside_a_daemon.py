@@ -226,6 +226,9 @@ def test_a_secret_of_a_worker_is_at_no_address(daemon: Daemon, tmp_path: Path) -
     assert all(SECRET.encode() not in answer.body for answer in answers)
     assert SECRET not in repr(heard)
     assert SECRET not in face.log() + daemon.log()
+    kept = [path for path in (*tmp_path.glob("state/**/*"), *tmp_path.glob("run/**/*")) if path.is_file()]
+    assert any(path.name == "history.db" for path in kept)
+    assert [path for path in kept if SECRET.encode() in path.read_bytes()] == []
 
 
 def _addresses(face: WebFace) -> list[str]:
