@@ -273,7 +273,7 @@ class WorkerShape(Struct, frozen=True, forbid_unknown_fields=True):
         Period | None, _says("one rung back up, by a drained restart, when it was ready for so long")
     ] = None
     replicas: Annotated[Annotated[int, Meta(ge=1, le=1000)], _says("how many of it: NAME-1, NAME-2, ...")] = 1
-    after: Annotated[tuple[str, ...], _says("workers that must be ready before it is started")] = ()
+    after: Annotated[tuple[str, ...], _says("workers that must be ready, or done, before it is started")] = ()
 
 
 class AlertRuleShape(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):

@@ -124,7 +124,7 @@ def _not_ready(scratch: Scratch, base: str) -> str | None:
     for name, plan in scratch.plan.workers.items():
         if base in {plan.base, name}:
             worker = scratch.workers.get(name)
-            if worker is None or worker.phase is not Phase.READY:
+            if worker is None or (worker.phase is not Phase.READY and worker.done is None):
                 return name
     return None
 

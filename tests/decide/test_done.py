@@ -45,6 +45,19 @@ def test_a_job_that_ends_with_status_0_is_done_and_stays_stopped_with_the_reason
     assert [one for one in world.log if isinstance(one, Launch)] == world.log[:1]
 
 
+def test_who_comes_after_a_job_starts_once_that_is_done_and_not_while_it_has_failed() -> None:
+    world = World(worker("job", restart=ON_FAILURE, ready=NotifyTarget()), worker("web", after=("job",)))
+    world.settle()
+    assert world.of("web").waits_for == "job to be ready"
+    world.exits("job", code=1)
+    world.settle()
+    assert world.of("web").waits_for == "job to be ready"
+    world.pass_s(5.0)
+    world.exits("job", code=0)
+    world.settle()
+    assert (world.phase("job"), world.phase("web")) == (Phase.STOPPED, Phase.READY)
+
+
 @pytest.mark.parametrize("wish", ["start", "restart"])
 def test_a_job_that_is_done_is_run_again_when_somebody_asks(wish: str) -> None:
     world = done()
