@@ -70,7 +70,8 @@ def test_verify_would_have_something_to_say_of_a_wrong_directive(shelf: Machine)
 @pytest.mark.parametrize(
     ("unit", "most"),
     [
-        ("gpu-supervisor.service", 3.0),
+        # 3.0 but for CAP_SYSLOG, ProtectKernelLogs=no and /dev/kmsg: its log has the Xids and OOM kills.
+        ("gpu-supervisor.service", 3.2),
         ("gpu-supervisor-web.service", 1.5),
     ],
 )
